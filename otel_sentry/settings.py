@@ -1,0 +1,378 @@
+"""Every setting, once: name, environment variables, type, default, meaning.
+
+The loader, ``otel-sentry config``, the table in the README and the error messages are all made from the fields of
+`Settings`. Order of precedence: argument of `configure` > environment variable > preset of the environment > default.
+A value that does not parse is reported in one line (`Settings.problems`) and the default is used.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from otel_sentry import parse
+from otel_sentry.detect import environment_of, release_of, resource_attributes, server_name_of
+
+Hook = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One row of the table. *parse* turns text into the value and raises ValueError with what was expected."""
+
+    doc: str
+    env: tuple[str, ...] = ()
+    parse: Callable[[str], Any] = str
+    default_text: str = ""
+    secret: bool = False
+
+
+def _row(
+    default: Any, doc: str, *env: str, parse: Callable[[str], Any] = str, shown: str | None = None, secret: bool = False
+) -> Any:
+    text = shown if shown is not None else parse_default(default)
+    return field(default=default, metadata={"row": Setting(doc, env, parse, text, secret)})
+
+
+def parse_default(value: Any) -> str:
+    """How a default is written in the table."""
+    if value is None or value == ():
+        return "unset"
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The effective settings. Made by `load`; immutable."""
+
+    # What and where
+    dsn: str | None = _row(None, "Sentry project DSN. Alone it is a working set-up.", "SENTRY_DSN", secret=True)
+    environment: str = _row(
+        "production",
+        "Deployment environment, on everything sent. Chooses the preset of the rates.",
+        "SENTRY_ENVIRONMENT",
+        "ENVIRONMENT",
+        shown="`deployment.environment.name` of the resource, else development under runserver, else production",
+    )
+    release: str | None = _row(
+        None,
+        "Release, on everything sent.",
+        "SENTRY_RELEASE",
+        shown="`service.version` of the resource, else the git commit, else the CI's variable",
+    )
+    dist: str | None = _row(None, "Distribution within a release.", "SENTRY_DIST")
+    service_name: str = _row(
+        "unknown_service", "Service name.", "OTEL_SERVICE_NAME", shown="`service.name` of the resource"
+    )
+    server_name: str = _row("", "Host name on events.", "SENTRY_SERVER_NAME", shown="the host's name")
+    debug: bool = _row(
+        False,
+        "Say more on stderr about what otel-sentry does.",
+        "SENTRY_DEBUG",
+        parse=parse.boolean,
+        shown="true in development",
+    )
+
+    # How much
+    traces_sample_rate: float = _row(
+        0.1,
+        "Share of root traces sent to Sentry, 0 to 1.",
+        "SENTRY_TRACES_SAMPLE_RATE",
+        parse=parse.rate,
+        shown="1.0 development, 0.5 staging, 0.1 production",
+    )
+    traces_sampler: Hook | None = _row(
+        None, "Function that returns the rate of a root.", "OTEL_SENTRY_TRACES_SAMPLER", parse=parse.hook
+    )
+    sample_rate: float = _row(1.0, "Share of error events sent, 0 to 1.", "SENTRY_SAMPLE_RATE", parse=parse.rate)
+    profiles_sample_rate: float = _row(
+        0.05,
+        "Share of sampled segments that carry a profile.",
+        "SENTRY_PROFILES_SAMPLE_RATE",
+        parse=parse.rate,
+        shown="1.0 development, 0.3 staging, 0.05 production",
+    )
+    ignore_transactions: tuple[str, ...] = _row(
+        (),
+        "Regular expressions; a root whose name or path matches one is not sent.",
+        "OTEL_SENTRY_IGNORE_TRANSACTIONS",
+        parse=parse.patterns,
+    )
+
+    # Privacy
+    send_default_pii: bool = _row(
+        False, "Send e-mail, user name, IP address, cookies.", "SENTRY_SEND_DEFAULT_PII", parse=parse.boolean
+    )
+
+    # Errors
+    log_errors: bool = _row(
+        True,
+        "ERROR log records without exc_info become message events.",
+        "OTEL_SENTRY_LOG_ERRORS",
+        parse=parse.boolean,
+    )
+    recorded_exceptions: str = _row(
+        "explicit",
+        "Which `span.record_exception` calls become issues: none, explicit (your own spans), all.",
+        "OTEL_SENTRY_RECORDED_EXCEPTIONS",
+        parse=parse.choice("none", "explicit", "all"),
+    )
+    max_breadcrumbs: int = _row(
+        100, "Breadcrumbs on an error event.", "SENTRY_MAX_BREADCRUMBS", parse=parse.whole(0, 1000)
+    )
+    ignore_errors: tuple[Any, ...] = _row(
+        (), "Exception types (names) that never become issues.", "SENTRY_IGNORE_ERRORS", parse=parse.names
+    )
+    in_app_include: tuple[str, ...] = _row(
+        (), "Modules whose frames count as yours.", "SENTRY_IN_APP_INCLUDE", parse=parse.names
+    )
+    in_app_exclude: tuple[str, ...] = _row(
+        (), "Modules whose frames do not count as yours.", "SENTRY_IN_APP_EXCLUDE", parse=parse.names
+    )
+
+    # Hooks, as `package.module:function` in the environment
+    before_send: Hook | None = _row(
+        None, "Called with each error event; None drops it.", "OTEL_SENTRY_BEFORE_SEND", parse=parse.hook
+    )
+    before_send_transaction: Hook | None = _row(
+        None, "The same for transactions.", "OTEL_SENTRY_BEFORE_SEND_TRANSACTION", parse=parse.hook
+    )
+    before_breadcrumb: Hook | None = _row(
+        None, "The same for breadcrumbs.", "OTEL_SENTRY_BEFORE_BREADCRUMB", parse=parse.hook
+    )
+    before_send_log: Hook | None = _row(
+        None, "The same for Sentry logs.", "OTEL_SENTRY_BEFORE_SEND_LOG", parse=parse.hook
+    )
+    before_send_metric: Hook | None = _row(
+        None, "The same for Sentry metrics.", "OTEL_SENTRY_BEFORE_SEND_METRIC", parse=parse.hook
+    )
+    span_processors: tuple[Any, ...] = _row(
+        (),
+        "Your own span processors (`package.module:Class`); they run before ours.",
+        "OTEL_SENTRY_SPAN_PROCESSORS",
+        parse=parse.names,
+    )
+
+    # Propagation
+    trace_propagation_targets: tuple[str, ...] = _row(
+        (".*",),
+        "Regular expressions of the URLs that get trace headers.",
+        "OTEL_SENTRY_TRACE_PROPAGATION_TARGETS",
+        parse=parse.patterns,
+    )
+    strict_trace_continuation: bool = _row(
+        False,
+        "Continue a trace only if both sides name the same organisation.",
+        "SENTRY_STRICT_TRACE_CONTINUATION",
+        parse=parse.boolean,
+    )
+    org_id: str | None = _row(None, "Sentry organisation id.", "SENTRY_ORG_ID", shown="from the DSN's host")
+    w3c_parent: str = _row(
+        "defer",
+        "A bare `traceparent`: decide by our own rate (defer) or take its flag (decision).",
+        "OTEL_SENTRY_W3C_PARENT",
+        parse=parse.choice("defer", "decision"),
+    )
+
+    # Frameworks
+    django_transaction_style: str = _row(
+        "otel",
+        "Transaction names as OTel (`GET /users/<int:pk>/`) or as sentry-python writes them (`/users/{pk}/`).",
+        "OTEL_SENTRY_DJANGO_TRANSACTION_STYLE",
+        parse=parse.choice("otel", "sentry"),
+    )
+    take_over_init: bool = _row(
+        True,
+        "An app that calls `sentry_sdk.init` itself keeps its options, ours keep the transport.",
+        "OTEL_SENTRY_TAKE_OVER_INIT",
+        parse=parse.boolean,
+    )
+
+    # Delivery
+    spotlight: str | None = _row(
+        None, "Spotlight's URL, or 1 for its default.", "SENTRY_SPOTLIGHT", parse=parse.spotlight
+    )
+    http_proxy: str | None = _row(None, "Proxy for http.", "HTTP_PROXY", "http_proxy", secret=True)
+    https_proxy: str | None = _row(None, "Proxy for https.", "HTTPS_PROXY", "https_proxy", secret=True)
+    ca_certs: str | None = _row(None, "Path of a CA bundle.", "SENTRY_CA_CERTS", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")
+    shutdown_timeout: float = _row(
+        2.0, "Seconds that exit may take for all that is left to send.", "OTEL_SENTRY_SHUTDOWN_TIMEOUT",
+        parse=parse.number(0, 60),
+    )  # fmt: skip
+    queue_size: int = _row(
+        4096, "Envelopes kept while the backend is away.", "OTEL_SENTRY_QUEUE_SIZE", parse=parse.whole(1, 1_000_000)
+    )
+    queue_bytes: int = _row(
+        32_000_000, "Bytes kept while the backend is away.", "OTEL_SENTRY_QUEUE_BYTES", parse=parse.whole(10_000, 2**34)
+    )
+    late_grace: float = _row(
+        0.1, "Seconds a finished root waits for children that end after it.", "OTEL_SENTRY_LATE_GRACE",
+        parse=parse.number(0, 60),
+    )  # fmt: skip
+    max_spans: int = _row(1000, "Spans in a transaction.", "OTEL_SENTRY_MAX_SPANS", parse=parse.whole(1, 1000))
+    max_segment_bytes: int = _row(
+        900_000, "Bytes of a transaction (Sentry refuses 1 MiB).", "OTEL_SENTRY_MAX_SEGMENT_BYTES",
+        parse=parse.whole(10_000, 1_000_000),
+    )  # fmt: skip
+    max_open_spans: int = _row(
+        100_000, "Unfinished spans that are kept track of.", "OTEL_SENTRY_MAX_OPEN_SPANS", parse=parse.whole(100, 10**8)
+    )
+
+    # OpenTelemetry's own, read here so that one place knows them
+    sdk_disabled: bool = _row(False, "Nothing of ours runs.", "OTEL_SDK_DISABLED", parse=parse.boolean)
+    traces_exporter: tuple[str, ...] = _row(
+        ("otel_sentry",),
+        "Exporters of traces: `otel_sentry`, `otlp`, `console`, ... or `none` (errors only).",
+        "OTEL_TRACES_EXPORTER",
+        parse=parse.names,
+    )
+    propagators: tuple[str, ...] | None = _row(
+        None, "Propagators.", "OTEL_PROPAGATORS", parse=parse.names, shown="tracecontext,baggage,otel_sentry"
+    )
+    otel_sampler: str | None = _row(
+        None, "Sampler that decides for Sentry in place of the rate.", "OTEL_TRACES_SAMPLER"
+    )
+    otel_sampler_arg: str | None = _row(None, "Its argument.", "OTEL_TRACES_SAMPLER_ARG")
+
+    # How the values came about
+    environment_assumed: bool = field(default=False, repr=False)
+    origins: Mapping[str, str] = field(default_factory=dict, repr=False)
+    problems: tuple[str, ...] = field(default=(), repr=False)
+
+    def __repr__(self) -> str:
+        shown = (f"{row.name}={getattr(self, row.name)!r}" for row in rows() if not row.metadata["row"].secret)
+        return f"Settings({', '.join(shown)})"
+
+
+def rows() -> list[Any]:
+    """The dataclass fields that are settings, in the table's order."""
+    return [row for row in fields(Settings) if "row" in row.metadata]
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "development": {"traces_sample_rate": 1.0, "profiles_sample_rate": 1.0, "debug": True},
+    "staging": {"traces_sample_rate": 0.5, "profiles_sample_rate": 0.3, "debug": False},
+    "production": {"traces_sample_rate": 0.1, "profiles_sample_rate": 0.05, "debug": False},
+}
+_ALIASES = {
+    "dev": "development", "local": "development", "test": "development",
+    "stage": "staging", "stg": "staging", "qa": "staging",
+    "prod": "production", "live": "production",
+}  # fmt: skip
+
+
+def preset_of(environment: str) -> str | None:
+    """The preset that an environment's name stands for, else None (production's rates are used then)."""
+    name = environment.strip().lower()
+    name = _ALIASES.get(name, name)
+    return name if name in PRESETS else None
+
+
+def load(env: Mapping[str, str] | None = None, **overrides: Any) -> Settings:
+    """Read the settings.
+
+    Args:
+        env: the environment variables (default: `os.environ`).
+        overrides: settings by name, as given to `configure`; None means "not given".
+
+    Raises:
+        TypeError: an override is not a setting (with the nearest name).
+
+    """
+    env = os.environ if env is None else env
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    problems: list[str] = []
+    _check_names(overrides)
+    for row in rows():
+        _read(row.name, row.metadata["row"], env, overrides, values, origins, problems)
+    _fill_in(env, values, origins, problems)
+    return Settings(**values, origins=origins, problems=tuple(problems))
+
+
+def _check_names(overrides: Mapping[str, Any]) -> None:
+    known = [row.name for row in rows()]
+    for name in overrides:
+        if name not in known:
+            import difflib
+
+            near = difflib.get_close_matches(name, known, 1)
+            raise TypeError(f"configure() has no setting {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+
+
+def _read(
+    name: str,
+    row: Setting,
+    env: Mapping[str, str],
+    overrides: Mapping[str, Any],
+    values: dict[str, Any],
+    origins: dict[str, str],
+    problems: list[str],
+) -> None:
+    given = overrides.get(name)
+    if given is not None:
+        try:
+            values[name] = row.parse(given) if isinstance(given, str) else _as_declared(row, given)
+            origins[name] = "configure()"
+        except (ValueError, TypeError) as exc:
+            problems.append(f"configure({name}={_shown(row, given)}): {exc}; the default is used")
+        return
+    for variable in row.env:
+        text = env.get(variable, "").strip()
+        if not text:
+            continue
+        try:
+            values[name] = row.parse(text)
+            origins[name] = variable
+        except ValueError as exc:
+            problems.append(f"{variable}={_shown(row, text)}: {exc}; the default is used")
+        return
+
+
+def _as_declared(row: Setting, given: Any) -> Any:
+    """Non-string arguments of `configure` go through the same check as text where that makes sense."""
+    if isinstance(given, bool | int | float) and row.parse is not str:
+        return row.parse(str(given))
+    if isinstance(given, Iterable) and not callable(given):
+        return tuple(given)
+    return given
+
+
+def _shown(row: Setting, value: Any) -> str:
+    return "<hidden>" if row.secret else repr(value)[:80]
+
+
+def _fill_in(
+    env: Mapping[str, str], values: dict[str, Any], origins: dict[str, str], problems: list[str]
+) -> None:
+    """The defaults that depend on the machine, the resource or the environment's preset."""
+    resource = resource_attributes(env)
+    if "environment" not in values:
+        values["environment"], origins["environment"] = environment_of(resource, sys.argv)
+        values["environment_assumed"] = origins["environment"] == "assumed"
+    preset = preset_of(values["environment"])
+    if preset is None:
+        problems.append(
+            f"environment {values['environment']!r} has no preset: production's rates are used; "
+            "set SENTRY_TRACES_SAMPLE_RATE to choose your own"
+        )
+    for name, value in PRESETS[preset or "production"].items():
+        if name not in values:
+            values[name] = value
+            origins[name] = f"preset {preset or 'production'}"
+    if "release" not in values:
+        values["release"], origins["release"] = release_of(resource, env)
+    if "service_name" not in values and resource.get("service.name"):
+        values["service_name"], origins["service_name"] = resource["service.name"], "OTEL_RESOURCE_ATTRIBUTES"
+    if "server_name" not in values:
+        values["server_name"] = server_name_of()
+    if "org_id" not in values and values.get("dsn"):
+        found = re.search(r"@o(\d+)\.", values["dsn"])
+        if found:
+            values["org_id"], origins["org_id"] = found.group(1), "SENTRY_DSN"
