@@ -1,0 +1,229 @@
+"""What travels with the code: user and business operation.
+
+One immutable value in the OTel Context (inside ``with tag_business_operation(...)``), and one mutable holder per local
+root: its segment record (decision 16), so that a user set after authentication is seen at the root's end.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from opentelemetry import context as otel_context
+from opentelemetry.trace import get_current_span
+
+from otel_sentry import guard
+from otel_sentry.trace.segment import Segment, current_segment
+
+if TYPE_CHECKING:
+    from opentelemetry.context import Context
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+AMBIENT_KEY = otel_context.create_key("otel-sentry-ambient")
+_PRIMITIVE = (str, int, float, bool)
+
+
+@dataclass(frozen=True, slots=True)
+class Business:
+    """A business operation: its name, the module it belongs to and further details."""
+
+    operation: str
+    module: str | None = None
+    details: Mapping[str, Any] | None = None
+
+    def attributes(self) -> dict[str, Any]:
+        """As span attributes; details that are no primitive values are written as text."""
+        found: dict[str, Any] = {"business.operation": self.operation}
+        if self.module:
+            found["business.module"] = self.module
+        for key, value in (self.details or {}).items():
+            found[f"business.{key}"] = value if isinstance(value, _PRIMITIVE) else str(value)[:1000]
+        return found
+
+    def as_context(self) -> dict[str, Any]:
+        """As the block ``business_context`` of an issue."""
+        return {"operation": self.operation, "module": self.module, "details": dict(self.details or {})}
+
+
+@dataclass(frozen=True, slots=True)
+class Ambient:
+    """The value in force at one place of the code."""
+
+    user: Mapping[str, Any] | None = None
+    business: Business | None = None
+
+
+_NOTHING = Ambient()
+
+
+def current(segment: Segment | None = None, context: Context | None = None) -> Ambient:
+    """What is in force here: the Context's value, completed by that of the segment (default: the current one)."""
+    value = otel_context.get_value(AMBIENT_KEY, context)
+    ambient = value if isinstance(value, Ambient) else _NOTHING
+    segment = segment or current_segment()
+    if segment is None:
+        return ambient
+    if ambient.user is None and segment.user is not None:
+        ambient = replace(ambient, user=segment.user)
+    if ambient.business is None and segment.business is not None:
+        ambient = replace(ambient, business=segment.business)
+    return ambient
+
+
+def attributes_for(segment: Segment | None, context: Context | None, parts: tuple[str, ...]) -> dict[str, Any] | None:
+    """The attributes that a span starting now gets; None when there are none (the usual case, kept cheap)."""
+    value = otel_context.get_value(AMBIENT_KEY, context)
+    user = value.user if isinstance(value, Ambient) else None
+    business = value.business if isinstance(value, Ambient) else None
+    if segment is not None:
+        user = user or segment.user
+        business = business or segment.business
+    if user is None and business is None:
+        return None
+    found: dict[str, Any] = {}
+    if user is not None and "user" in parts:
+        found.update(user_attributes(user))
+    if business is not None and "business" in parts:
+        found.update(business.attributes())
+    return found
+
+
+def user_attributes(user: Mapping[str, Any]) -> dict[str, Any]:
+    """The user's id and type; never e-mail, name or address: those are for issues, and only with PII on."""
+    return {
+        name: str(user[key])
+        for key, name in (("id", "user.id"), ("user_type", "user_type"))
+        if user.get(key) is not None
+    }
+
+
+def loaded_user(user: Any) -> dict[str, Any] | None:
+    """What a Django user object already knows, without a query: only its instance dictionary is read."""
+    values = _own_values(user)
+    if "_wrapped" in values:  # SimpleLazyObject: look inside it, unless it is still unevaluated
+        user = values["_wrapped"]
+        values = _own_values(user)
+    if not values:
+        return None
+    meta = getattr(type(user), "_meta", None)
+    primary_key = values.get(meta.pk.attname) if meta is not None else values.get("id")
+    if primary_key is None:
+        return None
+    found: dict[str, Any] = {"id": str(primary_key)}
+    if values.get("is_staff") or values.get("is_superuser"):
+        found["user_type"] = "admin"
+    else:
+        found["user_type"] = str(values.get("user_type") or "customer")
+    for key in ("email", "username"):
+        if values.get(key):
+            found[key] = str(values[key])
+    return found
+
+
+def _own_values(thing: Any) -> dict[str, Any]:
+    try:
+        values = object.__getattribute__(thing, "__dict__")
+    except AttributeError:
+        return {}
+    return values if isinstance(values, dict) else {}
+
+
+@guard.call("set_user")
+def set_user(user: Any = None, /, **fields: Any) -> None:
+    """Say who the current request, task or command is for.
+
+    Args:
+        user: a Django user, a mapping or an id.
+        fields: further fields: ``user_type``, ``email``, ``username``, ``ip_address``. The last three leave the process
+            only with ``SENTRY_SEND_DEFAULT_PII``.
+
+    Outside of a request, task or span it does nothing: there would be no end at which to forget the user.
+    """
+    from otel_sentry.errors import user_fields
+
+    segment = current_segment()
+    if segment is None:
+        return
+    value = {**(user_fields(user) or {}), **fields}
+    segment.user = value or None
+    if value:
+        get_current_span().set_attributes(user_attributes(value))
+
+
+@guard.call("set_business_context")
+def set_business_context(operation: str, module: str | None = None, **details: Any) -> None:
+    """Name the business operation of the current request, task or command, from here to its end."""
+    segment = current_segment()
+    if segment is None:
+        return
+    segment.business = Business(str(operation), module, details or None)
+    get_current_span().set_attributes(segment.business.attributes())
+
+
+class tag_business_operation:
+    """Business context for all inside: spans, errors and logs.
+
+    Decorator and context manager, for functions and coroutines::
+
+        @tag_business_operation("post_creation", module="posts")
+        def create_post(request): ...
+
+    Args:
+        name: the operation.
+        module: the part of the business; default: the top package of the decorated function.
+        details: further values; primitive ones stay as they are, others become text.
+
+    """
+
+    def __init__(self, name: str, module: str | None = None, **details: Any) -> None:
+        self._business = Business(str(name), module, details or None)
+        self._tokens: list[Any] = []
+
+    def __enter__(self) -> None:
+        with guard.block("tag_business_operation"):
+            ambient = Ambient(current().user, self._business)
+            self._tokens.append(otel_context.attach(otel_context.set_value(AMBIENT_KEY, ambient)))
+            get_current_span().set_attributes(self._business.attributes())
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        if exc is not None:
+            _remember_business(exc, self._business)
+        if self._tokens:
+            otel_context.detach(self._tokens.pop())
+
+    def __call__(self, function: F) -> F:
+        business = self._business
+        if business.module is None:
+            business = replace(business, module=function.__module__.partition(".")[0])
+        details = dict(business.details or {})
+        if inspect.iscoroutinefunction(function):
+
+            @functools.wraps(function)
+            async def run_async(*args: Any, **kwargs: Any) -> Any:
+                with tag_business_operation(business.operation, business.module, **details):
+                    return await function(*args, **kwargs)
+
+            return cast(F, run_async)
+
+        @functools.wraps(function)
+        def run(*args: Any, **kwargs: Any) -> Any:
+            with tag_business_operation(business.operation, business.module, **details):
+                return function(*args, **kwargs)
+
+        return cast(F, run)
+
+
+def _remember_business(exc: BaseException, business: Business) -> None:
+    """An exception that leaves the block is reported outside of it: it takes the innermost operation along."""
+    if not hasattr(exc, "__otel_sentry_business__"):
+        try:
+            exc.__otel_sentry_business__ = business  # type: ignore[attr-defined]
+        except (AttributeError, TypeError):  # exceptions with __slots__
+            pass

@@ -1,0 +1,297 @@
+"""The set-up: settings -> sender, sampler, pipeline, provider, propagator, hooks. The launcher's way in is `distro`."""
+
+from __future__ import annotations
+
+import functools
+import os
+from typing import TYPE_CHECKING, Any
+
+from otel_sentry import guard, process, runtime
+from otel_sentry.runtime import Runtime
+from otel_sentry.settings import Settings, load
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import TracerProvider
+
+    from otel_sentry.sentry.dsn import Dsn
+    from otel_sentry.sentry.sender import Sender
+
+#: Names of `OTEL_TRACES_EXPORTER` that are ours or mean "no exporter".
+OURS = "otel_sentry"
+NOTHING = "none"
+
+
+def configure(*, tracer_provider: Any = None, instrument: bool = True, **settings: Any) -> None:
+    """Set otel-sentry up from code: the same as the launcher and the environment variables do.
+
+    Args:
+        tracer_provider: a `TracerProvider` of your own; by default the global one if it was set, else a new one.
+        instrument: arrange for the installed OpenTelemetry instrumentors too.
+        settings: any setting by its name (``otel-sentry config`` lists them); they win over the environment.
+
+    Calling it again adds the settings given then to those in force; the rest stays. Never raises but for a setting that
+    does not exist.
+
+    Raises:
+        TypeError: an argument is not a setting.
+
+    """
+    current = runtime.get()
+    if current is not None:
+        _amend(current, settings)
+        return
+    loaded = load(None, **settings)
+    with guard.block("configure"):
+        built = build(loaded, overrides=settings)
+        if built is None:
+            return
+        _join_provider(built, tracer_provider)
+        _set_propagator(built.settings)
+        process.install()
+        _install_hooks(built)
+        guard.say(start_line(built))
+        if instrument:
+            from otel_sentry import instrument as instrumentors
+
+            off = os.environ.get("OTEL_PYTHON_DISABLED_INSTRUMENTATIONS", "")
+            instrumentors.load_all(name.strip() for name in off.split(",") if name.strip())
+
+
+def build(settings: Settings, overrides: dict[str, Any] | None = None) -> Runtime | None:
+    """Make the parts and put them in force; None (and one line) where there is nothing to do."""
+    guard.set_debug(settings.debug and "SENTRY_DEBUG" in (settings.origins.get("debug") or "") or _asked(settings))
+    for problem in settings.problems:
+        guard.say(problem)
+    if settings.sdk_disabled:
+        guard.say("off: OTEL_SDK_DISABLED=true")
+        return None
+    dsn = _parse_dsn(settings)
+    if dsn is None and not settings.spotlight and not _other_exporters(settings):
+        if not settings.dsn:
+            guard.say("off: no SENTRY_DSN and no other backend; set SENTRY_DSN=https://<key>@<host>/<project> to turn it on")
+        return None
+    from otel_sentry.trace.pipeline import SpanPipeline, encoder
+    from otel_sentry.trace.sampler import SentrySampler
+
+    sender = _make_sender(settings, dsn)
+    to_sentry = sender is not None and OURS in settings.traces_exporter
+    sampler = SentrySampler(
+        traces_sample_rate=settings.traces_sample_rate if to_sentry else 0.0,
+        traces_sampler=settings.traces_sampler,
+        other_backends=bool(_other_exporters(settings)),
+        base=_users_sampler(settings),
+        ignore_transactions=settings.ignore_transactions,
+        w3c_parent=settings.w3c_parent,
+        style=settings.django_transaction_style,
+        downsample_factor=(lambda: sender.downsample_factor) if sender else None,
+    )
+    pipeline = SpanPipeline(
+        sampler,
+        sender=current_sender if to_sentry else lambda: None,
+        encode=encoder(_common),
+        max_breadcrumbs=settings.max_breadcrumbs,
+        late_grace=settings.late_grace,
+    )
+    from otel_sentry.trace.segment import table
+
+    table.limit = settings.max_open_spans
+    built = Runtime(settings, dsn, sender, sampler, pipeline, overrides=dict(overrides or {}))
+    runtime.set_current(built)
+    return built
+
+
+def _asked(settings: Settings) -> bool:
+    """Was debug output asked for by name? The development preset alone keeps stderr quiet enough to read."""
+    return settings.debug and settings.origins.get("debug") in ("SENTRY_DEBUG", "configure()")
+
+
+def _parse_dsn(settings: Settings) -> Dsn | None:
+    if not settings.dsn:
+        return None
+    from otel_sentry.sentry.dsn import Dsn
+
+    try:
+        return Dsn.parse(settings.dsn)
+    except ValueError as exc:
+        guard.say(f"off: SENTRY_DSN can't be used: {exc}; expected https://<key>@<host>/<project>")
+        return None
+
+
+def _other_exporters(settings: Settings) -> list[str]:
+    return [name for name in settings.traces_exporter if name not in (OURS, NOTHING)]
+
+
+def _make_sender(settings: Settings, dsn: Dsn | None) -> Sender | None:
+    from otel_sentry.sentry.sender import Sender, Target
+
+    targets = []
+    if dsn is not None:
+        targets.append(Target(dsn.envelope_url, {"X-Sentry-Auth": dsn.auth_header}, primary=True))
+    if settings.spotlight:
+        targets.append(Target(settings.spotlight, {}, primary=dsn is None))
+    if not targets:
+        return None
+    return Sender(
+        targets,
+        queue_size=settings.queue_size,
+        queue_bytes=settings.queue_bytes,
+        shutdown_timeout=settings.shutdown_timeout,
+        http_proxy=settings.http_proxy,
+        https_proxy=settings.https_proxy,
+        ca_certs=settings.ca_certs,
+    )
+
+
+def current_sender() -> Sender | None:
+    current = runtime.get()
+    return current.sender if current else None
+
+
+@functools.lru_cache(maxsize=4)
+def _common_for(settings_id: int) -> Any:
+    from otel_sentry.sentry.transaction import Common
+
+    current = runtime.get()
+    assert current is not None
+    return Common.of(current)
+
+
+def _common() -> Any:
+    current = runtime.get()
+    return _common_for(id(current.settings)) if current else None
+
+
+def _users_sampler(settings: Settings) -> Any:
+    """`OTEL_TRACES_SAMPLER`: obeyed, for Sentry's decision, through our sampler (decision 5)."""
+    if not settings.otel_sampler or settings.otel_sampler == OURS:
+        return None
+    from opentelemetry.sdk.trace import sampling
+
+    # The one place in the SDK that turns the two variables into a sampler; private, so a missing name is survived.
+    from_env = getattr(sampling, "_get_from_env_or_default", None)
+    return from_env() if from_env is not None else None
+
+
+def _join_provider(built: Runtime, given: Any) -> None:
+    from opentelemetry import trace
+    from opentelemetry.sdk.trace import TracerProvider
+
+    provider = given or trace.get_tracer_provider()
+    if isinstance(provider, TracerProvider):
+        built.provider = provider
+        if provider.sampler is not built.sampler:
+            guard.say("your TracerProvider keeps its own sampler; Sentry's decision is taken at each local root")
+    else:
+        provider = built.provider = _make_provider(built)
+        trace.set_tracer_provider(provider)
+    for processor in _users_processors(built.settings):
+        provider.add_span_processor(processor)
+    provider.add_span_processor(built.pipeline)
+    _add_other_exporters(built, provider)
+
+
+def _make_provider(built: Runtime) -> TracerProvider:
+    from otel_sentry.trace.provider import SentryTracerProvider
+
+    provider = SentryTracerProvider(sampler=built.sampler, resource=_resource(built.settings), shutdown_on_exit=False)
+    provider.has_other_backends = bool(_other_exporters(built.settings))
+    return provider
+
+
+def _resource(settings: Settings) -> Any:
+    """One source of truth: what Sentry's events say is what every other backend's resource says."""
+    from opentelemetry.sdk.resources import Resource
+
+    attributes = {"deployment.environment.name": settings.environment}
+    if settings.release:
+        attributes["service.version"] = settings.release
+    if settings.service_name != "unknown_service":
+        attributes["service.name"] = settings.service_name
+    return Resource.create(attributes)
+
+
+def _users_processors(settings: Settings) -> list[Any]:
+    made = []
+    for entry in settings.span_processors:
+        with guard.block(f"span processor {entry}"):
+            if isinstance(entry, str):
+                from otel_sentry.parse import load_object
+
+                entry = load_object(entry)
+            from otel_sentry.trace.processors import Guarded
+
+            made.append(Guarded(entry() if isinstance(entry, type) else entry))
+    return made
+
+
+def _add_other_exporters(built: Runtime, provider: Any) -> None:
+    names = _other_exporters(built.settings)
+    if not names:
+        return
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+    from otel_sentry.backends import exporters, without_carriers
+
+    for exporter in exporters(names):
+        # With OTLP alone a Collector feeds Sentry, and needs what the sampler wrote (decision 5).
+        wrapped = exporter if OURS not in built.settings.traces_exporter else without_carriers(exporter)
+        provider.add_span_processor(BatchSpanProcessor(wrapped))
+
+
+def _set_propagator(settings: Settings) -> None:
+    if settings.propagators is not None:
+        if OURS not in settings.propagators:
+            guard.say("OTEL_PROPAGATORS lacks otel_sentry: traces are not joined with services that speak sentry-trace")
+        return  # opentelemetry.propagate has read the variable itself
+    from opentelemetry import propagate
+    from opentelemetry.baggage.propagation import W3CBaggagePropagator
+    from opentelemetry.propagators.composite import CompositePropagator
+    from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+    from otel_sentry.trace.propagator import SentryPropagator
+
+    # Ours last: it wins on extract when a sentry-trace is there, and merges into the baggage written before it.
+    propagate.set_global_textmap(
+        CompositePropagator([TraceContextTextMapPropagator(), W3CBaggagePropagator(), SentryPropagator()])
+    )
+
+
+def _install_hooks(built: Runtime) -> None:
+    if built.sender is None:
+        return
+    from otel_sentry.sentry import hooks, takeover
+
+    hooks.install()
+    takeover.install_import_hook()
+
+
+def _amend(current: Runtime, settings: dict[str, Any]) -> None:
+    """A later `configure`: its settings join those in force."""
+    if not settings:
+        return
+    overrides = {**current.overrides, **settings}
+    loaded = load(None, **overrides)
+    for problem in loaded.problems:
+        guard.say(problem)
+    if loaded.dsn != current.settings.dsn:
+        guard.say("the DSN stays the one of the first set-up; set SENTRY_DSN instead of passing another one")
+    current.overrides, current.settings = overrides, loaded
+    current.sampler.update(loaded)
+
+
+def start_line(built: Runtime) -> str:
+    """The line that tells at start where what goes, so that nobody wonders where nine of ten traces went."""
+    settings = built.settings
+    parts = []
+    if built.dsn is not None:
+        parts.append(f"errors to Sentry project {built.dsn.project_id} at {built.dsn.host}")
+        if OURS in settings.traces_exporter:
+            rate = "traces_sampler" if settings.traces_sampler else f"{settings.traces_sample_rate:.4g}"
+            parts.append(f"traces too (rate {rate})")
+    if settings.spotlight:
+        parts.append("Spotlight")
+    parts.extend(_other_exporters(settings))
+    where = settings.environment
+    if settings.environment_assumed:
+        where += " (assumed: set SENTRY_ENVIRONMENT)"
+    return f"on: {', '.join(parts)}; environment {where}; release {settings.release or 'none'}"

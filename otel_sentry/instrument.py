@@ -1,0 +1,141 @@
+"""Loading instrumentors: ours in place of contrib's, each when its library is first imported, none able to break another.
+
+Lazy loading keeps start-up short (decision 23) and lets gevent patch first (decision 15).
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from otel_sentry import guard
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+OUR_GROUP = "otel_sentry_instrumentor"
+CONTRIB_GROUP = "opentelemetry_instrumentor"
+
+#: Instrumentor -> the module whose import makes it load. Names that are missing here load at once.
+TRIGGERS = {
+    "aiohttp-client": "aiohttp.client",
+    "asgi": "asgiref",
+    "asyncpg": "asyncpg",
+    "boto3": "boto3",
+    "botocore": "botocore",
+    "celery": "celery.app.base",  # not `celery`: kombu must be imported after gevent's patch
+    "django": "django.core.handlers.base",
+    "elasticsearch": "elasticsearch",
+    "fastapi": "fastapi",
+    "flask": "flask",
+    "grpc_client": "grpc",
+    "grpc_server": "grpc",
+    "httpx": "httpx",
+    "jinja2": "jinja2",
+    "pika": "pika",
+    "psycopg": "psycopg",
+    "psycopg2": "psycopg2",
+    "pymemcache": "pymemcache",
+    "pymongo": "pymongo",
+    "redis": "redis",
+    "requests": "requests",
+    "sqlalchemy": "sqlalchemy",
+    "sqlite3": "sqlite3",
+    "starlette": "starlette",
+    "tornado": "tornado",
+    "urllib": "urllib.request",
+    "urllib3": "urllib3.connectionpool",
+}
+
+#: contrib's own logging handler replaces `logging.basicConfig`; our log hook does what it is for.
+LEFT_OUT = frozenset({"logging"})
+
+#: Instrumentor -> "waiting", "loaded" or why it was not.
+status: dict[str, str] = {}
+
+
+@functools.lru_cache(maxsize=1)
+def _ours() -> dict[str, EntryPoint]:
+    from importlib.metadata import entry_points
+
+    return {entry_point.name: entry_point for entry_point in entry_points(group=OUR_GROUP)}
+
+
+def load_all(disabled: Iterable[str] = ()) -> None:
+    """Arrange for every installed instrumentor, as the launcher does (`configure` without the launcher)."""
+    from importlib.metadata import entry_points
+
+    off = set(disabled)
+    if "*" in off:
+        return
+    for entry_point in entry_points(group=CONTRIB_GROUP):
+        if entry_point.name not in off:
+            arrange(entry_point)
+
+
+def arrange(entry_point: EntryPoint) -> None:
+    """Load the instrumentor of *entry_point*, ours if we have one, when its library is imported."""
+    name = entry_point.name
+    if name in LEFT_OUT or name in status:
+        return
+    status[name] = "waiting"
+    load = functools.partial(_load, name, entry_point)
+    trigger = TRIGGERS.get(name)
+    if trigger is None:
+        load()
+    elif name == "django" and name in _ours():
+        _defer_django(load)
+    else:
+        when_imported(trigger, load)
+
+
+def when_imported(module: str, action: Callable[[], None]) -> None:
+    """Call *action* after *module* has been imported; now, if it has."""
+    if module in sys.modules and not getattr(getattr(sys.modules[module], "__spec__", None), "_initializing", False):
+        action()
+        return
+    import wrapt
+
+    wrapt.register_post_import_hook(lambda _module: action(), module)
+
+
+def _defer_django(load: Callable[[], None]) -> None:
+    """Django's settings must not be touched before the program has chosen them; the package knows when that is."""
+
+    def defer() -> None:
+        with guard.block("deferral of Django"):
+            import otel_sentry_django
+
+            otel_sentry_django.defer(load)
+
+    when_imported("django.core.handlers.base", defer)
+
+
+def _load(name: str, entry_point: EntryPoint) -> None:
+    if status.get(name) == "loaded":
+        return
+    status[name] = "loading"  # the instrumentor imports its library: the hook may fire again meanwhile
+    problem: str | None = "it raised (see above)"
+    with guard.block(f"instrumentor {name}"):
+        problem = _instrument((_ours().get(name) or entry_point), entry_point)
+    status[name] = "loaded" if problem is None else problem
+    if problem is not None:
+        guard.say_once(f"instrumentor:{name}", f"{name} is not instrumented: {problem}")
+
+
+def _instrument(chosen: EntryPoint, contrib: EntryPoint) -> str | None:
+    """Instrument; returns why not. A missing or too old library is no problem, and not worth a line."""
+    from opentelemetry.instrumentation.dependencies import get_dist_dependency_conflicts
+
+    if contrib.dist is not None:
+        conflict = get_dist_dependency_conflicts(contrib.dist)
+        if conflict is not None:
+            return str(conflict)
+    try:
+        instrumentor: Any = chosen.load()
+    except ImportError as exc:
+        return f"{type(exc).__name__}: {exc}"
+    instrumentor().instrument(skip_dep_check=True)
+    return None

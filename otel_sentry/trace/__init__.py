@@ -1,0 +1,9 @@
+"""Spans on their way to Sentry: sampler, propagator, pipeline and the segment record that joins them.
+
+This package imports light: the propagator in it is loaded while `opentelemetry.propagate` is itself being imported.
+"""
+
+from __future__ import annotations
+
+#: Span attributes that carry Sentry's own decision from sampler to encoder. They never leave for another backend.
+CARRIER_ATTRIBUTES = frozenset({"sentry.sample_rate", "sentry.parent_is_remote", "sentry.parent_span_already_sent"})

@@ -1,0 +1,75 @@
+"""Our `TracerProvider`: the SDK's, with spans that remember the live exceptions they saw.
+
+What needs a live span (the issue's ids of the innermost span, explicit `record_exception`) works on this provider only
+(decision 4).
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+from opentelemetry.sdk import trace as sdk
+from opentelemetry.trace import SpanKind
+
+from otel_sentry import errors
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from opentelemetry.context import Context
+    from opentelemetry.trace import Link
+    from opentelemetry.trace import Span as ApiSpan
+    from opentelemetry.util.types import Attributes
+
+
+class Span(sdk.Span):
+    """An SDK span that tells `otel_sentry.errors` about the exceptions it records."""
+
+    def record_exception(
+        self,
+        exception: BaseException,
+        attributes: Attributes = None,
+        timestamp: int | None = None,
+        escaped: bool = False,
+    ) -> None:
+        """As the SDK does; and remembered, or reported when the user's own code calls it (decision 6)."""
+        super().record_exception(exception, attributes, timestamp, escaped)
+        caller = sys._getframe(1).f_globals.get("__name__", "")
+        errors.recorded(self, exception, by_user=not caller.startswith("opentelemetry."))
+
+
+class Tracer(sdk.Tracer):
+    """An SDK tracer that makes our spans."""
+
+    def start_span(
+        self,
+        name: str,
+        context: Context | None = None,
+        kind: SpanKind = SpanKind.INTERNAL,
+        attributes: Attributes = None,
+        links: Sequence[Link] | None = (),
+        start_time: int | None = None,
+        record_exception: bool = True,
+        set_status_on_exception: bool = True,
+    ) -> ApiSpan:
+        span = super().start_span(
+            name, context, kind, attributes, links, start_time, record_exception, set_status_on_exception
+        )
+        if isinstance(span, sdk.Span):
+            # The SDK's tracer has no seam for the span's class; ours adds methods only, no state.
+            span.__class__ = Span
+        return span
+
+
+class SentryTracerProvider(sdk.TracerProvider):
+    """A `TracerProvider` whose tracers are `Tracer`s."""
+
+    #: Are there exporters besides ours? Without them there is nothing to flush here.
+    has_other_backends = False
+
+    def get_tracer(self, *args: Any, **kwargs: Any) -> Any:
+        tracer = super().get_tracer(*args, **kwargs)
+        if type(tracer) is sdk.Tracer:
+            tracer.__class__ = Tracer
+        return tracer
