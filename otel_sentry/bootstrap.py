@@ -76,7 +76,8 @@ def build(settings: Settings, overrides: dict[str, Any] | None = None) -> Runtim
     sender = _make_sender(settings, dsn)
     to_sentry = sender is not None and OURS in settings.traces_exporter
     sampler = SentrySampler(
-        traces_sample_rate=settings.traces_sample_rate if to_sentry else 0.0,
+        traces_sample_rate=settings.traces_sample_rate,
+        tracing=to_sentry,
         traces_sampler=settings.traces_sampler,
         other_backends=bool(_other_exporters(settings)),
         base=_users_sampler(settings),
@@ -147,18 +148,31 @@ def current_sender() -> Sender | None:
     return current.sender if current else None
 
 
-@functools.lru_cache(maxsize=4)
-def _common_for(settings_id: int) -> Any:
-    from otel_sentry.sentry.transaction import Common
-
-    current = runtime.get()
-    assert current is not None
-    return Common.of(current)
-
-
 def _common() -> Any:
+    """What all transactions of the set-up in force share."""
     current = runtime.get()
-    return _common_for(id(current.settings)) if current else None
+    return _common_for(current.settings, current.provider) if current else None
+
+
+@functools.lru_cache(maxsize=2)
+def _common_for(settings: Settings, provider: Any) -> Any:
+    from otel_sentry.sentry import transaction
+    from otel_sentry.sentry.events import apply_scope
+
+    resource = getattr(provider, "resource", None)
+    return transaction.Common(
+        release=settings.release,
+        environment=settings.environment,
+        server_name=settings.server_name or None,
+        dist=settings.dist,
+        resource=dict(resource.attributes) if resource is not None else {},
+        style=settings.django_transaction_style,
+        pii=settings.send_default_pii,
+        max_spans=settings.max_spans,
+        max_bytes=settings.max_segment_bytes,
+        before_send_transaction=settings.before_send_transaction,
+        apply_scope=apply_scope,
+    )
 
 
 def _users_sampler(settings: Settings) -> Any:

@@ -10,6 +10,7 @@ from collections import OrderedDict, deque
 from collections.abc import Sequence
 from typing import Any
 
+from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
@@ -70,7 +71,8 @@ class SentrySpanExporter(SpanExporter):
             return
         state = tracestate.parse_member(context.trace_state.get(tracestate.KEY))
         if state is None:
-            result = current.sampler.should_sample(None, context.trace_id, root.name, root.kind, root.attributes, ())
+            # An empty context: export threads run with instrumentation suppressed, which means "no" to a sampler.
+            result = current.sampler.should_sample(Context(), context.trace_id, root.name, root.kind, root.attributes, ())
             member = result.trace_state.get(tracestate.KEY) if result.trace_state else None
             state = tracestate.parse_member(member) or NO_DECISION
         if not state.sampled:

@@ -47,9 +47,9 @@ def parse_default(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Settings:
-    """The effective settings. Made by `load`; immutable."""
+    """The effective settings. Made by `load`; immutable, and hashed by identity."""
 
     # What and where
     dsn: str | None = _row(None, "Sentry project DSN. Alone it is a working set-up.", "SENTRY_DSN", secret=True)

@@ -2,7 +2,7 @@
 
 No root, docker or system package is needed. Each server has a supervisor, a bare Python process that runs
 this file as a script: it makes the data folder, starts the server, and holds the read end of a pipe. When the
-pipe closes (the caller is done, crashed, or was killed with SIGKILL) it stops the server and deletes the data.
+pipe closes (the caller is done, crashed, or was killed by SIGKILL) it stops the server and deletes the data.
 That holds whichever thread started it, which PR_SET_PDEATHSIG alone would not.
 
 Standard library only, and nothing is printed.

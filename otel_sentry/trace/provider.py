@@ -10,7 +10,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry.sdk import trace as sdk
-from opentelemetry.trace import SpanKind
+from opentelemetry.trace import INVALID_SPAN, SpanKind, get_current_span
 
 from otel_sentry import errors
 
@@ -42,6 +42,16 @@ class Span(sdk.Span):
 class Tracer(sdk.Tracer):
     """An SDK tracer that makes our spans."""
 
+    def _is_noise(self, context: Context | None) -> bool:
+        """A Redis command outside of any trace: a Celery worker polls its broker with dozens of them for each task.
+
+        Told by the scope, since contrib sets the attributes that a sampler would need only after the start.
+        """
+        return (
+            self._instrumentation_scope.name == "opentelemetry.instrumentation.redis"
+            and not get_current_span(context).get_span_context().is_valid
+        )
+
     def start_span(
         self,
         name: str,
@@ -53,6 +63,8 @@ class Tracer(sdk.Tracer):
         record_exception: bool = True,
         set_status_on_exception: bool = True,
     ) -> ApiSpan:
+        if self._is_noise(context):
+            return INVALID_SPAN
         span = super().start_span(
             name, context, kind, attributes, links, start_time, record_exception, set_status_on_exception
         )

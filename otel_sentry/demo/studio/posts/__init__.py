@@ -1,0 +1,1 @@
+"""Posts: what the members make, and what the worker renders from it."""

@@ -1,0 +1,116 @@
+"""The house rules that a program can check."""
+
+from __future__ import annotations
+
+import ast
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+import otel_sentry
+
+ROOT = pathlib.Path(otel_sentry.__file__).parent
+MODULES = sorted(path for path in ROOT.rglob("*.py") if "demo" not in path.parts)
+
+PUBLIC = [
+    "BusinessSpanProcessor", "SentryPropagator", "SentrySampler", "SentrySpanProcessor", "UserSpanProcessor",
+    "__version__", "capture_custom_exception", "configure", "flush", "set_business_context", "set_user", "shutdown",
+    "span", "tag_business_operation",
+]  # fmt: skip
+
+
+def test_public_names() -> None:
+    """The public surface is this list; each name loads."""
+    assert sorted(otel_sentry.__all__) == PUBLIC
+    for name in PUBLIC:
+        assert getattr(otel_sentry, name) is not None
+
+
+def _imports(path: pathlib.Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def _uses(path: pathlib.Path, *prefixes: str) -> set[str]:
+    return {name for name in _imports(path) if any(name == p or name.startswith(p + ".") for p in prefixes)}
+
+
+def test_only_one_room_imports_sentry_sdk() -> None:
+    """sentry_sdk is imported below otel_sentry/sentry only."""
+    offenders = [path for path in MODULES if _uses(path, "sentry_sdk") and "sentry" not in path.relative_to(ROOT).parts]
+    assert offenders == []
+
+
+def test_the_library_knows_no_framework() -> None:
+    """otel_sentry imports neither Django nor Celery (the demo app aside)."""
+    assert [path for path in MODULES if _uses(path, "django", "celery", "redis", "psycopg", "psycopg2")] == []
+
+
+@pytest.mark.parametrize("room", ["convention", "privacy"])
+def test_tables_and_pure_functions(room: str) -> None:
+    """convention/ and privacy/ import neither the OTel SDK nor sentry_sdk at run time, nor upper rooms."""
+    for path in (ROOT / room).rglob("*.py"):
+        tree = ast.parse(path.read_text())
+        for node in ast.walk(tree):
+            if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+                node.body = [ast.Pass()]
+        names = {
+            name
+            for node in ast.walk(tree)
+            for name in (
+                [node.module or ""] if isinstance(node, ast.ImportFrom)
+                else [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            )
+        }  # fmt: skip
+        bad = {n for n in names if n.startswith(("sentry_sdk", "opentelemetry.sdk", "otel_sentry.sentry", "otel_sentry.trace"))}
+        assert not bad, f"{path.name}: {bad}"
+
+
+def test_broad_excepts_live_in_the_guard_only() -> None:
+    """No other file has `except Exception` or a bare except, but to pass the exception on."""
+    offenders = []
+    sources = [*MODULES, *(ROOT.parent / "instrumentation").rglob("*.py")]
+    for path in sources:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ExceptHandler):
+                kinds = ast.unparse(node.type) if node.type else "bare"
+                passes_on = isinstance(node.body[-1], ast.Raise) and node.body[-1].exc is None
+                if path.name != "guard.py" and kinds in ("bare", "Exception", "BaseException") and not passes_on:
+                    offenders.append(f"{path.name}:{node.lineno}")
+    assert offenders == []
+
+
+def test_instrumentations_use_the_seams_only() -> None:
+    """instrumentation/* never imports otel_sentry.sentry."""
+    for path in (ROOT.parent / "instrumentation").rglob("*.py"):
+        assert not _uses(path, "otel_sentry.sentry", "sentry_sdk"), path
+
+
+@pytest.mark.parametrize("module", ["otel_sentry", "otel_sentry.launch_env", "otel_sentry.trace.propagator"])
+def test_import_light(module: str) -> None:
+    """Decision 22: these load while OpenTelemetry is itself being imported, so neither SDK nor sentry_sdk comes along."""
+    code = (
+        f"import {module}, sys; "
+        "print([m for m in ('opentelemetry.sdk', 'sentry_sdk', 'opentelemetry.propagate', 'django', "
+        "'opentelemetry.instrumentation') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_removed_names_of_sentry_sdk_are_not_used() -> None:
+    """Nothing imports what sentry-sdk 3 removed."""
+    for path in MODULES:
+        tree = ast.parse(path.read_text())
+        words = {n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute)} | {
+            n.arg for n in ast.walk(tree) if isinstance(n, ast.keyword)
+        }
+        assert not words & {"Hub", "start_transaction", "instrumenter"}, path
+        assert not _uses(path, "sentry_sdk.integrations.opentelemetry"), path
