@@ -1,0 +1,107 @@
+"""Names for transactions and descriptions: routes, URLs, keys."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Any
+
+#: Sentry cuts transaction names here, so a longer one would be grouped by its beginning anyway.
+MAX_NAME = 200
+#: Characters of a description or an attribute; what is beyond is replaced by one ellipsis.
+MAX_TEXT = 8192
+
+_CONVERTER = re.compile(r"<(?:[^>:]+:)?([^>]+)>")
+_ANCHORS = re.compile(r"\\[AZz]|(?<![\[\\])[\^$]")
+_LOOKS_LIKE_REGEX = re.compile(r"[\^$]|\(\?|\\")
+
+
+def cut(text: str, limit: int = MAX_TEXT) -> str:
+    """At most *limit* characters, the last of them an ellipsis when something is missing."""
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+@lru_cache(1024)
+def django_route(route: str, style: str = "otel") -> str:
+    """Django's route as a transaction name has it.
+
+    Style `otel` keeps OpenTelemetry's text with a leading slash (`/users/<int:pk>/`); style `sentry` writes
+    what sentry-python's integration writes (`/users/{pk}/`), so that alerts and history survive a migration.
+    """
+    if style == "sentry":
+        route = _simplified(route)
+    elif _LOOKS_LIKE_REGEX.search(route):
+        route = _ANCHORS.sub("", route)
+    return route if route.startswith("/") else f"/{route}"
+
+
+def _simplified(route: str) -> str:
+    """sentry-python's `RavenResolver._simplify` for a whole route, which may mix path() and re_path()."""
+    if _LOOKS_LIKE_REGEX.search(route):
+        route = _groups(route)
+        route = _ANCHORS.sub("", route).replace("?", "").replace("\\", "")
+    return _CONVERTER.sub(r"{\1}", route).replace("//", "/")
+
+
+def _groups(route: str) -> str:
+    """Named groups become `{name}`, unnamed ones `{var}`; `(?:...)` is unwrapped. Parentheses may nest."""
+    out: list[str] = []
+    position = 0
+    while position < len(route):
+        character = route[position]
+        if character == "\\":
+            out.append(route[position : position + 2])
+            position += 2
+        elif character != "(":
+            out.append(character)
+            position += 1
+        else:
+            end = _closing(route, position)
+            inner = route[position + 1 : end]
+            if inner.startswith("?:"):
+                out.append(_groups(inner[2:]))
+            elif inner.startswith("?P<"):
+                out.append("{" + inner[3:].partition(">")[0] + "}")
+            elif not inner.startswith("?"):
+                out.append("{var}")
+            position = end + 1
+    return "".join(out)
+
+
+def _closing(text: str, opening: int) -> int:
+    """Index of the parenthesis that closes the one at *opening*; the text's last index when none does."""
+    depth, in_class, position = 0, False, opening
+    while position < len(text):
+        character = text[position]
+        if character == "\\":
+            position += 1
+        elif in_class:
+            in_class = character != "]"
+        elif character == "[":
+            in_class = True
+        elif character == "(":
+            depth += 1
+        elif character == ")":
+            depth -= 1
+            if depth == 0:
+                return position
+        position += 1
+    return len(text)
+
+
+@lru_cache(512)
+def first_word(statement: str) -> str:
+    """The command of an SQL or Redis statement in capitals: `SELECT`; empty when it begins with none."""
+    words = statement[:64].split(None, 1)
+    word = words[0].strip("();,") if words else ""
+    return word.upper() if word.replace("_", "").isalpha() and word.isascii() else ""
+
+
+def joined(keys: Any) -> str:
+    """A cache key or several as a description has them: `k1, k2`."""
+    if isinstance(keys, str):
+        return cut(keys)
+    if isinstance(keys, Iterable):
+        return cut(", ".join(str(key) for key in keys if isinstance(key, (str, int))))
+    return ""
