@@ -93,7 +93,7 @@ class Settings:
     sample_rate: float = _row(1.0, "Share of error events sent, 0 to 1.", "SENTRY_SAMPLE_RATE", parse=parse.rate)
     profiles_sample_rate: float = _row(
         0.05,
-        "Share of sampled segments that carry a profile.",
+        "Share of sampled segments that carry a profile (read and checked; profiling itself is not built yet).",
         "SENTRY_PROFILES_SAMPLE_RATE",
         parse=parse.rate,
         shown="1.0 development, 0.3 staging, 0.05 production",

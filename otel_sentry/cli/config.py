@@ -22,11 +22,16 @@ class _Row(NamedTuple):
 def run(format: str = "text") -> int:
     """Print the table in *format* (text, markdown, json). Values that do not parse are told on stderr."""
     effective = settings.load()
-    rows = [_row(field, effective) for field in settings.rows()]
-    print({"text": _text, "markdown": _markdown, "json": _json}[format](rows))
+    print(table(effective, format))
     for problem in effective.problems:
         print(f"otel-sentry: {problem}", file=sys.stderr)
     return 0
+
+
+def table(effective: settings.Settings, format: str) -> str:
+    """All settings in *format* (text, markdown, json); secrets are masked, and markdown shows defaults only."""
+    rows = [_row(field, effective) for field in settings.rows()]
+    return {"text": _text, "markdown": _markdown, "json": _json}[format](rows)
 
 
 def _row(field: Any, effective: settings.Settings) -> _Row:
