@@ -10,7 +10,6 @@ from urllib.parse import urlsplit
 
 from opentelemetry.trace import SpanKind
 
-from otel_sentry.convention import describe_start
 from otel_sentry.trace.segment import Remote
 
 if TYPE_CHECKING:
@@ -67,12 +66,16 @@ class Start(NamedTuple):
 
     def names(self, style: str) -> set[str]:
         """Whatever a rule may call it: span name, transaction name, path, ``METHOD /path``."""
+        from otel_sentry.convention import describe_start  # not at start-up: its tables take 50 ms
+
         names = {self.name, describe_start(self.name, self.kind, self.attributes, style)[0]}
         path = self.path
         return names | {path, f"{self.method} {path}"} if path else names
 
     def sampling_context(self, sampled: bool | None, rate: float | None, style: str) -> SamplingContext:
         """For the user's `traces_sampler`; *sampled* and *rate* are the parent's."""
+        from otel_sentry.convention import describe_start
+
         name, op, source = describe_start(self.name, self.kind, self.attributes, style)
         context = SamplingContext(self.attributes)
         context.update(

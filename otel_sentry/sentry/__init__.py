@@ -1,0 +1,1 @@
+"""Everything that speaks Sentry's protocol, and the only place that imports sentry_sdk."""
