@@ -44,6 +44,7 @@ def configure(*, tracer_provider: Any = None, instrument: bool = True, **setting
     with guard.block("configure"):
         built = build(loaded, overrides=settings)
         if built is None:
+            _watch_for_init(loaded)
             return
         _join_provider(built, tracer_provider)
         _set_propagator(built.settings)
@@ -84,7 +85,7 @@ def build(settings: Settings, overrides: dict[str, Any] | None = None) -> Runtim
         ignore_transactions=settings.ignore_transactions,
         w3c_parent=settings.w3c_parent,
         style=settings.django_transaction_style,
-        downsample_factor=(lambda: sender.downsample_factor) if sender else None,
+        downsample_factor=_downsample_factor,
     )
     pipeline = SpanPipeline(
         sampler,
@@ -146,6 +147,11 @@ def _make_sender(settings: Settings, dsn: Dsn | None) -> Sender | None:
 def current_sender() -> Sender | None:
     current = runtime.get()
     return current.sender if current else None
+
+
+def _downsample_factor() -> int:
+    sender = current_sender()
+    return sender.downsample_factor if sender else 0
 
 
 def _common() -> Any:
@@ -277,6 +283,14 @@ def _install_hooks(built: Runtime) -> None:
 
     hooks.install()
     takeover.install_import_hook()
+
+
+def _watch_for_init(settings: Settings) -> None:
+    """Without a DSN of ours the application may still name one, in its own `sentry_sdk.init` (decision 14)."""
+    if settings.dsn is None and not settings.sdk_disabled and settings.take_over_init:
+        from otel_sentry.sentry import takeover
+
+        takeover.install_import_hook()
 
 
 def _amend(current: Runtime, settings: dict[str, Any]) -> None:

@@ -41,13 +41,19 @@ class Business:
         found: dict[str, Any] = {"business.operation": self.operation}
         if self.module:
             found["business.module"] = self.module
-        for key, value in (self.details or {}).items():
-            found[f"business.{key}"] = value if isinstance(value, _PRIMITIVE) else str(value)[:1000]
+        for key, value in self._plain_details().items():
+            found[f"business.{key}"] = value
         return found
 
     def as_context(self) -> dict[str, Any]:
         """As the block ``business_context`` of an issue."""
-        return {"operation": self.operation, "module": self.module, "details": dict(self.details or {})}
+        return {"operation": self.operation, "module": self.module, "details": self._plain_details()}
+
+    def _plain_details(self) -> dict[str, Any]:
+        return {
+            key: value if isinstance(value, _PRIMITIVE) else str(value)[:1000]
+            for key, value in (self.details or {}).items()
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,9 +227,18 @@ class tag_business_operation:
 
 
 def _remember_business(exc: BaseException, business: Business) -> None:
-    """An exception that leaves the block is reported outside of it: it takes the innermost operation along."""
-    if not hasattr(exc, "__otel_sentry_business__"):
+    """An exception that leaves the block is reported outside of it: it takes the innermost operation along.
+
+    As plain values: exceptions are pickled, by Celery for one, and read where we are not installed.
+    """
+    if business_of(exc) is None:
         try:
-            exc.__otel_sentry_business__ = business  # type: ignore[attr-defined]
+            exc.__otel_sentry_business__ = business.as_context()  # type: ignore[attr-defined]
         except (AttributeError, TypeError):  # exceptions with __slots__
             pass
+
+
+def business_of(exc: BaseException) -> dict[str, Any] | None:
+    """The block ``business_context`` of the innermost operation that *exc* left."""
+    mark = getattr(exc, "__otel_sentry_business__", None)
+    return mark if isinstance(mark, dict) else None

@@ -183,8 +183,9 @@ def _before_send(event: Any, hint: Any) -> Any:
 @guard.call("scrubbing an event")
 def _scrubbed(event: Any, pii: bool) -> Any:
     from otel_sentry.privacy import scrub_event
+    from otel_sentry.sentry.frames import trim
 
-    return scrub_event(event, pii=pii)
+    return trim(scrub_event(event, pii=pii))  # in this order: half a secret is not recognised
 
 
 def _before_send_log(log: Any, hint: Any) -> Any:

@@ -193,15 +193,14 @@ def _live_ids(segment: Segment) -> Ids:
 def _business(contexts: dict[str, Any], exc: BaseException | None, segment: Segment | None) -> None:
     from otel_sentry import ambient
 
-    business: Any = next(
-        (one.__otel_sentry_business__ for one in _chain(exc) if hasattr(one, "__otel_sentry_business__")),
-        None,
-    )
-    business = business or ambient.current(segment).business
-    if business is None:
-        return
+    found = next((mark for one in _chain(exc) if (mark := ambient.business_of(one))), None)
+    if found is None:
+        business = ambient.current(segment).business
+        if business is None:
+            return
+        found = business.as_context()
     own = {key: value for key, value in (contexts.get("business_context") or {}).items() if value is not None}
-    contexts["business_context"] = {**business.as_context(), **own}
+    contexts["business_context"] = {**found, **own}
 
 
 def _user(event: dict[str, Any], segment: Segment | None, pii: bool) -> dict[str, Any] | None:

@@ -17,8 +17,9 @@ from otel_sentry import guard, runtime
 #: change it.
 event_level: int | None = logging.ERROR
 
-#: Their errors are about delivering errors, or are said by us already.
-_IGNORED = ("otel_sentry", "opentelemetry", "sentry_sdk", "urllib3.connectionpool")
+#: Their errors are about delivering errors, are said by us already, or repeat what a signal of Django's brings with
+#: its traceback (sentry-python leaves the same two out).
+_IGNORED = ("otel_sentry", "opentelemetry", "sentry_sdk", "urllib3.connectionpool", "django.request", "django.server")
 _LEVELS = {
     logging.WARNING: "warning",
     logging.ERROR: "error",

@@ -92,8 +92,9 @@ def init(*args: Any, **kwargs: Any) -> Any:
     """`sentry_sdk.init` as the application sees it."""
     import sentry_sdk
 
-    current = runtime.get()
     original = original_init(sentry_sdk)
+    dsn = kwargs.get("dsn") or (args[0] if args else None)
+    current = runtime.get() or _begin(dsn)
     if current is None or current.sender is None or not current.settings.take_over_init:
         return original(*args, **kwargs)
     given = dict(kwargs)
@@ -105,6 +106,18 @@ def init(*args: Any, **kwargs: Any) -> Any:
     with guard.block("sentry_sdk.init"):
         client.initialise(current)
     return _InitGuard(sentry_sdk.get_client())
+
+
+def _begin(dsn: Any) -> Runtime | None:
+    """Nobody has named a DSN before: the application's sets us up."""
+    from otel_sentry import settings
+
+    effective = settings.load()
+    if dsn and effective.take_over_init and not effective.sdk_disabled:
+        from otel_sentry.bootstrap import configure
+
+        configure(dsn=str(dsn))
+    return runtime.get()
 
 
 class _InitGuard:

@@ -236,3 +236,25 @@ provider.shutdown()
     assert "plain exporter" in done.stderr
     (transaction,) = receiver.transactions
     assert (transaction["transaction"], len(transaction["spans"])) == ("job", 1)
+
+
+@pytest.mark.parametrize("with_env", [True, False])
+def test_an_app_that_calls_init_itself_keeps_working(receiver: Receiver, with_env: bool) -> None:
+    """Decision 14: its hooks and rate count, we send, nothing is doubled; also when only its own call names the DSN."""
+    code = f"""
+import sentry_sdk
+from opentelemetry import trace
+def mark(event, hint):
+    event.setdefault("tags", {{}})["by"] = "app"
+    return event
+sentry_sdk.init({receiver.dsn!r}, traces_sample_rate=1.0, before_send=mark, environment="theirs")
+with trace.get_tracer("x").start_as_current_span("job"):
+    sentry_sdk.capture_message("hello")
+"""
+    done, _ = run(code, {"SENTRY_DSN": receiver.dsn, "SENTRY_TRACES_SAMPLE_RATE": "0"} if with_env else {})
+    assert done.returncode == 0 and "took over the application's sentry_sdk.init" in done.stderr
+    (event,) = receiver.events
+    assert event["tags"]["by"] == "app" and event["environment"] == "theirs"
+    (transaction,) = receiver.transactions
+    assert transaction["transaction"] == "job"
+    assert transaction["contexts"]["trace"]["trace_id"] == event["contexts"]["trace"]["trace_id"]
