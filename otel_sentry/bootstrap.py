@@ -60,7 +60,7 @@ def configure(*, tracer_provider: Any = None, instrument: bool = True, **setting
 
 def build(settings: Settings, overrides: dict[str, Any] | None = None) -> Runtime | None:
     """Make the parts and put them in force; None (and one line) where there is nothing to do."""
-    guard.set_debug(settings.debug and "SENTRY_DEBUG" in (settings.origins.get("debug") or "") or _asked(settings))
+    guard.set_debug((settings.debug and "SENTRY_DEBUG" in (settings.origins.get("debug") or "")) or _asked(settings))
     for problem in settings.problems:
         guard.say(problem)
     if settings.sdk_disabled:
@@ -69,7 +69,9 @@ def build(settings: Settings, overrides: dict[str, Any] | None = None) -> Runtim
     dsn = _parse_dsn(settings)
     if dsn is None and not settings.spotlight and not _other_exporters(settings):
         if not settings.dsn:
-            guard.say("off: no SENTRY_DSN and no other backend; set SENTRY_DSN=https://<key>@<host>/<project> to turn it on")
+            guard.say(
+                "off: no SENTRY_DSN and no other backend; set SENTRY_DSN=https://<key>@<host>/<project> to turn it on"
+            )
         return None
     from otel_sentry.trace.pipeline import SpanPipeline, encoder
     from otel_sentry.trace.sampler import SentrySampler

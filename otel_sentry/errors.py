@@ -83,7 +83,9 @@ def capture_custom_exception(
     )
 
 
-_EVENT_FIELDS = frozenset({"environment", "release", "level", "user", "dist", "server_name", "transaction", "site", "logger"})
+_EVENT_FIELDS = frozenset(
+    {"environment", "release", "level", "user", "dist", "server_name", "transaction", "site", "logger"}
+)
 
 
 def _own_tags(tags: Mapping[str, Any] | None) -> dict[str, str] | None:

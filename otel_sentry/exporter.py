@@ -37,7 +37,9 @@ class SentrySpanExporter(SpanExporter):
         if runtime.get() is None:
             bootstrap.build(table.load(None, **settings), overrides=settings)
             process.install()
-            guard.say("otel_sentry runs as a plain exporter: spans arrive, errors get no context; use our distro for both")
+            guard.say(
+                "otel_sentry runs as a plain exporter: spans arrive, errors get no context; use our distro for both"
+            )
         self._waiting: OrderedDict[int, list[ReadableSpan]] = OrderedDict()
         self._lock = threading.Lock()  # the exporter runs on one export thread; force_flush may come from another
 
@@ -72,7 +74,9 @@ class SentrySpanExporter(SpanExporter):
         state = tracestate.parse_member(context.trace_state.get(tracestate.KEY))
         if state is None:
             # An empty context: export threads run with instrumentation suppressed, which means "no" to a sampler.
-            result = current.sampler.should_sample(Context(), context.trace_id, root.name, root.kind, root.attributes, ())
+            result = current.sampler.should_sample(
+                Context(), context.trace_id, root.name, root.kind, root.attributes, ()
+            )
             member = result.trace_state.get(tracestate.KEY) if result.trace_state else None
             state = tracestate.parse_member(member) or NO_DECISION
         if not state.sampled:

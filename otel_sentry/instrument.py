@@ -1,4 +1,4 @@
-"""Loading instrumentors: ours in place of contrib's, each when its library is first imported, none able to break another.
+"""Loading instrumentors: ours in place of contrib's, each when its library is imported, none able to break another.
 
 Lazy loading keeps start-up short (decision 23) and lets gevent patch first (decision 15).
 """

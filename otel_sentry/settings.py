@@ -348,9 +348,7 @@ def _shown(row: Setting, value: Any) -> str:
     return "<hidden>" if row.secret else repr(value)[:80]
 
 
-def _fill_in(
-    env: Mapping[str, str], values: dict[str, Any], origins: dict[str, str], problems: list[str]
-) -> None:
+def _fill_in(env: Mapping[str, str], values: dict[str, Any], origins: dict[str, str], problems: list[str]) -> None:
     """The defaults that depend on the machine, the resource or the environment's preset."""
     resource = resource_attributes(env)
     if "environment" not in values:

@@ -60,9 +60,7 @@ def _usable(folder: pathlib.Path) -> bool:
     python = python_of(folder)
     if not pathlib.Path(python).exists():
         return False
-    return (
-        subprocess.run([python, "-m", "pip", "--version"], capture_output=True, check=False).returncode == 0
-    )
+    return subprocess.run([python, "-m", "pip", "--version"], capture_output=True, check=False).returncode == 0
 
 
 def _run(command: list[str], what: str, show: bool) -> None:

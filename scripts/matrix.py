@@ -81,9 +81,7 @@ def choose(wanted: Iterable[str], optional: Iterable[str] = ()) -> list[Cell]:
 def set_up(cell: Cell) -> str | None:
     """Make the cell's environment; returns what went wrong."""
     try:
-        env.ensure(
-            _folder(cell), env.ROOT / "requirements" / f"{cell.requirements}.txt", cell.python, show=False
-        )
+        env.ensure(_folder(cell), env.ROOT / "requirements" / f"{cell.requirements}.txt", cell.python, show=False)
     except (OSError, RuntimeError, subprocess.SubprocessError) as exc:
         return str(exc)
     print(f"  .venvs/{cell.name} is ready", flush=True)
@@ -102,9 +100,7 @@ def test(cell: Cell, arguments: list[str]) -> tuple[bool, str]:
     with log.open("w") as out:
         code = subprocess.run(command, cwd=env.ROOT, stdout=out, stderr=out, check=False).returncode
     lines = log.read_text(errors="replace").splitlines()
-    closing = next(
-        (line for line in reversed(lines) if re.search(r"\b\d+ \w+.* in \d", line)), f"exit {code}"
-    )
+    closing = next((line for line in reversed(lines) if re.search(r"\b\d+ \w+.* in \d", line)), f"exit {code}")
     if code:
         print("\n".join(lines[-80:]), flush=True)
     return code == 0, closing.strip("= ")

@@ -196,9 +196,7 @@ class tag_business_operation:
             self._tokens.append(otel_context.attach(otel_context.set_value(AMBIENT_KEY, ambient)))
             get_current_span().set_attributes(self._business.attributes())
 
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
         if exc is not None:
             _remember_business(exc, self._business)
         if self._tokens:

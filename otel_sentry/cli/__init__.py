@@ -51,9 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     how.add_argument("--once", action="store_true", help="run the traffic once and exit (the default)")
     how.add_argument("--keep", action="store_true", help="go on serving after the traffic, until Ctrl-C")
     demo.add_argument("--port", type=_port, default=0, help="the app's port (default: a free one)")
-    config = commands.add_parser(
-        "config", help="show every setting, its value, and where the value comes from"
-    )
+    config = commands.add_parser("config", help="show every setting, its value, and where the value comes from")
     config.add_argument("--format", choices=("text", "markdown", "json"), default="text")
     return parser
 

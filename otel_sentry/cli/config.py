@@ -52,9 +52,7 @@ def masked(secret: str) -> str:
 def _text(rows: list[_Row]) -> str:
     widths = [max(len(row.name) for row in rows), max(len(_shown(row.value)) for row in rows)]
     widths[1] = min(widths[1], 40)
-    return "\n".join(
-        f"{row.name:<{widths[0]}}  {_shown(row.value):<{widths[1]}}  {row.origin}" for row in rows
-    )
+    return "\n".join(f"{row.name:<{widths[0]}}  {_shown(row.value):<{widths[1]}}  {row.origin}" for row in rows)
 
 
 def _shown(value: Any) -> str:

@@ -244,9 +244,7 @@ def where_to_look(elsewhere: dict[str, str]) -> str:
     lines = []
     if "SENTRY_DSN" in elsewhere:
         dsn = Dsn.parse(elsewhere["SENTRY_DSN"])
-        lines.append(
-            f"Sent to {dsn.host}, project {dsn.project_id}: see its Issues and Traces (development)."
-        )
+        lines.append(f"Sent to {dsn.host}, project {dsn.project_id}: see its Issues and Traces (development).")
     if "SENTRY_SPOTLIGHT" in elsewhere:
         lines.append("Sent to Spotlight: look at its page, usually http://localhost:8969.")
     return "\n".join(lines)

@@ -75,9 +75,7 @@ class Receiver:
 
     def start(self) -> Receiver:
         """Begin to take requests."""
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, args=(0.05,), name="receiver", daemon=True
-        )
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), name="receiver", daemon=True)
         self._thread.start()
         return self
 
@@ -271,9 +269,7 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._reply(answer)
 
-    def _received(
-        self, header: dict[str, Any], items: tuple[Item, ...], status: int, wire_bytes: int
-    ) -> Received:
+    def _received(self, header: dict[str, Any], items: tuple[Item, ...], status: int, wire_bytes: int) -> Received:
         names = {name.lower(): value for name, value in self.headers.items()}
         return Received(header, items, names, self.path, status, wire_bytes, self.number, time.time())
 

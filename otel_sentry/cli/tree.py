@@ -47,9 +47,7 @@ def by_trace(transactions: Iterable[Payload]) -> dict[str, list[Payload]]:
     return traces
 
 
-def trace_tree(
-    transactions: Sequence[Payload], events: Sequence[Payload] = (), *, paint: Paint = plain
-) -> str:
+def trace_tree(transactions: Sequence[Payload], events: Sequence[Payload] = (), *, paint: Paint = plain) -> str:
     """The tree of one trace; *events* are marked at the spans in which they happened."""
     nodes: dict[str, _Node] = {}
     roots = [_add(one, nodes) for one in transactions]
@@ -133,11 +131,7 @@ def _context(event: Payload) -> Iterable[tuple[str, str]]:
     if business:
         yield (
             "business",
-            ", ".join(
-                f"{name}={_cut(str(value), 40)}"
-                for name, value in business.items()
-                if value and name != "type"
-            ),
+            ", ".join(f"{name}={_cut(str(value), 40)}" for name, value in business.items() if value and name != "type"),
         )
 
 

@@ -65,16 +65,10 @@ def describe(span: Any, *, is_root: bool, style: str = "otel") -> Description:
     message = state.description if state is not None else None
     failed = code is StatusCode.ERROR
     # The SDK builds a tuple whenever events are asked for.
-    status = status_of(
-        code, message, data, folded.get("sentry.status"), (span.events or ()) if failed else ()
-    )
+    status = status_of(code, message, data, folded.get("sentry.status"), (span.events or ()) if failed else ())
     if failed and message:
         data["sentry.status.message"] = cut(str(message), 1024)
-        if (
-            kind is SpanKind.CLIENT
-            and "http.request.method" in data
-            and "http.response.status_code" not in data
-        ):
+        if kind is SpanKind.CLIENT and "http.request.method" in data and "http.response.status_code" not in data:
             # A request that got no answer: only stable conventions name the exception.
             data.setdefault("error.type", str(message).partition(":")[0][:100])
     if (kind_name := _KINDS.get(kind)) is not None:

@@ -131,9 +131,7 @@ def _learn(key: str) -> Step:
     return step
 
 
-def canonical(
-    attributes: Mapping[str, Any] | None, kind: SpanKind | None
-) -> tuple[dict[str, Any], Mapping[str, Any]]:
+def canonical(attributes: Mapping[str, Any] | None, kind: SpanKind | None) -> tuple[dict[str, Any], Mapping[str, Any]]:
     """The attributes under one name per meaning, and the raw ones that are folded away (for the rules)."""
     data: dict[str, Any] = {}
     if not attributes:

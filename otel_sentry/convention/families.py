@@ -55,9 +55,7 @@ class View:
 def _is_http_server(view: View) -> bool:
     if "http.request.method" not in view.data:
         return False
-    return view.kind is SpanKind.SERVER or (
-        view.is_root and view.kind is SpanKind.INTERNAL and view.library in WEB
-    )
+    return view.kind is SpanKind.SERVER or (view.is_root and view.kind is SpanKind.INTERNAL and view.library in WEB)
 
 
 def _http_server(view: View) -> Meaning:
@@ -170,9 +168,7 @@ def _celery_destination(data: dict[str, Any], folded: Mapping[str, Any]) -> None
     """The queue's name: the routing key says it, but only on the default exchange (sentry-python's rule)."""
     delivery = folded.get("celery.delivery_info")
     queue = folded.get("celery.queue")
-    named_exchange = (
-        isinstance(delivery, str) and "'exchange'" in delivery and "'exchange': ''" not in delivery
-    )
+    named_exchange = isinstance(delivery, str) and "'exchange'" in delivery and "'exchange': ''" not in delivery
     if queue and (named_exchange or "messaging.destination.name" not in data):
         data["messaging.destination.name"] = queue
     elif "celery.routing_key" in folded:
@@ -260,9 +256,7 @@ def _gen_ai(view: View) -> Meaning:
     """Never the prompt: operation and model only."""
     data = view.data
     operation = str(data.get("gen_ai.operation.name") or "chat")
-    subject = (
-        data.get("gen_ai.agent.name") or data.get("gen_ai.tool.name") or data.get("gen_ai.request.model")
-    )
+    subject = data.get("gen_ai.agent.name") or data.get("gen_ai.tool.name") or data.get("gen_ai.request.model")
     text = cut(f"{operation} {subject}" if subject else view.name, MAX_NAME)
     return Meaning(f"gen_ai.{operation}", text, text, "custom")
 

@@ -14,9 +14,7 @@ Payload = Mapping[str, Any]
 def complete(step: Step, transactions: Sequence[Payload], events: Sequence[Payload]) -> bool:
     """Is there as much as *step* makes (so that waiting longer is of no use)?"""
     names = [str(one.get("transaction")) for one in transactions]
-    return len(events) >= len(step.issues) and all(
-        names.count(name) >= step.roots.count(name) for name in step.roots
-    )
+    return len(events) >= len(step.issues) and all(names.count(name) >= step.roots.count(name) for name in step.roots)
 
 
 def missing(step: Step, transactions: Sequence[Payload], events: Sequence[Payload]) -> list[str]:
@@ -26,17 +24,13 @@ def missing(step: Step, transactions: Sequence[Payload], events: Sequence[Payloa
     problems += [f"transaction {name}" for name in step.roots if name not in by_name]
     found = [by_name[name] for name in step.roots if name in by_name]
     if len({_trace_of(one) for one in found}) > 1:
-        problems.append(
-            "one trace: " + ", ".join(f"{one['transaction']} is in {_trace_of(one)}" for one in found)
-        )
+        problems.append("one trace: " + ", ".join(f"{one['transaction']} is in {_trace_of(one)}" for one in found))
     problems += _wrong_parents(found)
     problems += _wrong_status(step, found)
     texts = [text for one in found for text in _texts(one)]
     problems += [f"a span with {piece}" for piece in step.spans if not any(piece in text for text in texts)]
     problems += [
-        f"no span with {piece}, but there is one"
-        for piece in step.absent
-        if any(piece in text for text in texts)
+        f"no span with {piece}, but there is one" for piece in step.absent if any(piece in text for text in texts)
     ]
     if found and _milliseconds(found[0]) < step.at_least_ms:
         problems.append(
@@ -51,9 +45,7 @@ def _wrong_parents(found: Sequence[Payload]) -> list[str]:
     for one in found[1:]:
         before = {span["span_id"] for other in found if other is not one for span in tree.spans_of(other)}
         if one["contexts"]["trace"].get("parent_span_id") not in before:
-            problems.append(
-                f"the parent of {one['transaction']} among the spans of {found[0]['transaction']}"
-            )
+            problems.append(f"the parent of {one['transaction']} among the spans of {found[0]['transaction']}")
     return problems
 
 
@@ -74,9 +66,7 @@ def _wrong_issues(step: Step, found: Sequence[Payload], events: Sequence[Payload
     problems = [f"issue {name}" for name in step.issues if name not in types]
     problems += [f"no issue {name}, but there is one" for name in types if name not in step.issues]
     problems += [
-        f"one issue {name}, but there are {types.count(name)}"
-        for name in step.issues
-        if types.count(name) > 1
+        f"one issue {name}, but there are {types.count(name)}" for name in step.issues if types.count(name) > 1
     ]
     spans = {span["span_id"] for one in found for span in tree.spans_of(one)}
     for event in events:

@@ -104,9 +104,7 @@ STEPS = (
     ),
     Step(
         "She posts a picture; the worker renders it",
-        lambda visitor: visitor.upload(
-            "/posts/", {"title": "Poster", "kind": "image"}, "a.png", png(640, 480)
-        ),
+        lambda visitor: visitor.upload("/posts/", {"title": "Poster", "kind": "image"}, "a.png", png(640, 480)),
         201,
         (_CREATE, _RENDER),
         spans=('INSERT INTO "posts_post"', 'INSERT INTO "posts_rendition"', 'UPDATE "posts_post"'),
@@ -148,9 +146,7 @@ STEPS = (
     ),
     Step(
         "A broken upload, which the view reports and survives",
-        lambda visitor: visitor.upload(
-            "/posts/", {"title": "Broken", "kind": "image"}, "b.png", b"no picture"
-        ),
+        lambda visitor: visitor.upload("/posts/", {"title": "Broken", "kind": "image"}, "b.png", b"no picture"),
         201,
         (_CREATE, _RENDER),
         issues=("UnsupportedMedia",),

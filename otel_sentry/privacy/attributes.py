@@ -177,11 +177,7 @@ class Walk:
         if isinstance(value, (str, bytes)):
             return self._text(rule, value, system)
         if isinstance(value, (list, tuple)) and rule != TEXT:
-            return (
-                [self.ruled(rule, item, system, depth + 1) for item in value]
-                if depth < MAX_DEPTH
-                else FILTERED
-            )
+            return [self.ruled(rule, item, system, depth + 1) for item in value] if depth < MAX_DEPTH else FILTERED
         return self.value(value, depth)
 
     def _text(self, rule: int, value: str | bytes, system: object) -> str:
@@ -248,12 +244,7 @@ class Walk:
         self.budget -= len(items)
         before: object = None
         for item in items:
-            secret = (
-                isinstance(before, str)
-                and before[:1] == "-"
-                and "=" not in before
-                and is_sensitive_key(before)
-            )
+            secret = isinstance(before, str) and before[:1] == "-" and "=" not in before and is_sensitive_key(before)
             pair = isinstance(item, (list, tuple)) and len(item) == 2 and isinstance(item[0], str)
             if secret and isinstance(item, (str, bytes, int)):
                 out.append(FILTERED)

@@ -75,9 +75,7 @@ def _query_string(value: Any, walk: Walk) -> Any:
 def _headers(value: Any, walk: Walk) -> Any:
     if isinstance(value, Mapping):
         return scrub_headers(value, pii=walk.pii)
-    if isinstance(value, (list, tuple)) and all(
-        isinstance(pair, (list, tuple)) and len(pair) == 2 for pair in value
-    ):
+    if isinstance(value, (list, tuple)) and all(isinstance(pair, (list, tuple)) and len(pair) == 2 for pair in value):
         return [[name, scrub_headers({name: item}, pii=walk.pii)[str(name)]] for name, item in value]
     return FILTERED
 
@@ -92,9 +90,7 @@ def _cookies(value: Any, walk: Walk) -> Any:
 def _environ(value: Any, walk: Walk) -> Any:
     if not isinstance(value, Mapping):
         return walk.value(value)
-    kept = {
-        k: v for k, v in value.items() if walk.pii or k not in ("REMOTE_ADDR", "REMOTE_USER", "REMOTE_HOST")
-    }
+    kept = {k: v for k, v in value.items() if walk.pii or k not in ("REMOTE_ADDR", "REMOTE_USER", "REMOTE_HOST")}
     headers = {k: v for k, v in kept.items() if isinstance(k, str) and k.startswith("HTTP_")}
     out = walk.mapping({k: v for k, v in kept.items() if k not in headers}, 1)
     if isinstance(out.get("QUERY_STRING"), str):

@@ -33,9 +33,7 @@ _PIECES = r"""
 """
 _FLAGS = re.DOTALL | re.VERBOSE
 _SQL = re.compile(_PIECES.replace("STRINGS", _STANDARD_STRINGS), _FLAGS)
-_MYSQL = re.compile(
-    _PIECES.replace("STRINGS", _MYSQL_STRINGS).replace(r"| --[^\n]*", r"| (?:--|\#)[^\n]*"), _FLAGS
-)
+_MYSQL = re.compile(_PIECES.replace("STRINGS", _MYSQL_STRINGS).replace(r"| --[^\n]*", r"| (?:--|\#)[^\n]*"), _FLAGS)
 _IDENTIFIER = re.compile(r'(["`])[\w .$:#/-]{0,128}\1\Z')
 _PLACEHOLDER = r"(?:\?|%s|\$\d{1,5}|:\w{1,32}|%\(\w{1,64}\)s)"
 _IN_LIST = re.compile(rf"\b(IN\s{{0,8}}\()\s*({_PLACEHOLDER})(?:\s*,\s*{_PLACEHOLDER})+\s*\)", re.IGNORECASE)

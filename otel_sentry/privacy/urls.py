@@ -16,9 +16,7 @@ from otel_sentry.privacy.values import FILTERED, MAX_TEXT, cut, scrub_text
 _LOOSE_USERINFO = re.compile(r"//[^\s/?#@:\"'<>\[]{0,256}:(?!\d{0,5}(?:[/?#]|$))[^\s@]{1,256}@")
 _AUTHORITY = re.compile(r"((?:^|:)//)[^\s/?#]*@")
 # Views whose path carries a one-time secret (Django's reset/<uid>/<token>/, activation, invitations).
-_ONE_TIME = re.compile(
-    r"reset|passw|activat|confirm|verif|invit|magic|unsubscribe|token|login|share", re.IGNORECASE
-)
+_ONE_TIME = re.compile(r"reset|passw|activat|confirm|verif|invit|magic|unsubscribe|token|login|share", re.IGNORECASE)
 _OPAQUE = re.compile(r"(?=[^/]*\d)[\w~.%:=-]{16,}\Z")
 _UUID_OR_SLUG = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\Z")
 

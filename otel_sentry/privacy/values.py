@@ -72,9 +72,7 @@ _BARE = re.compile(
 _TO_LINE_END = re.compile(r"""[^\r\n"']*""")
 _WORDY = re.compile(r"cookie|authorization|phrase|mnemonic", re.IGNORECASE)
 _BRACKET = re.compile(r"[\[\](){}]")
-_NOTHING = frozenset(
-    ("", "none", "null", "true", "false", "''", '""', "nil", "undefined", "%s", "?", FILTERED.lower())
-)
+_NOTHING = frozenset(("", "none", "null", "true", "false", "''", '""', "nil", "undefined", "%s", "?", FILTERED.lower()))
 # "token: invalid" is a message, not a secret.
 _STATES = frozenset(
     """

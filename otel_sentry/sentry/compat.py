@@ -203,8 +203,4 @@ def user_event_processors(*scopes: Any) -> list[Callable[..., Any]]:
     found = list(getattr(module, "global_event_processors", ()))
     for scope in scopes:
         found.extend(getattr(scope, "_event_processors", ()))
-    return [
-        one
-        for one in found
-        if not str(getattr(one, "__module__", "")).startswith(("sentry_sdk.", __package__))
-    ]
+    return [one for one in found if not str(getattr(one, "__module__", "")).startswith(("sentry_sdk.", __package__))]

@@ -71,9 +71,7 @@ def of_segment(segment: Segment, limit: int) -> list[dict[str, Any]]:
     return [of_span(span) for span in reversed(spans)]
 
 
-def merge(
-    first: Iterable[dict[str, Any]], second: Iterable[dict[str, Any]], limit: int
-) -> list[dict[str, Any]]:
+def merge(first: Iterable[dict[str, Any]], second: Iterable[dict[str, Any]], limit: int) -> list[dict[str, Any]]:
     """Both in order of time, the last *limit* of them."""
     merged = sorted([*first, *second], key=lambda crumb: _seconds(crumb.get("timestamp")))
     return merged[-limit:] if limit > 0 else []

@@ -123,9 +123,7 @@ def exception_of(hint: Mapping[str, Any] | None) -> BaseException | None:
     return exc if isinstance(exc, BaseException) else None
 
 
-def _complete(
-    event: dict[str, Any], exc: BaseException | None, segment: Segment | None, settings: Settings
-) -> None:
+def _complete(event: dict[str, Any], exc: BaseException | None, segment: Segment | None, settings: Settings) -> None:
     if not event.get("release"):
         event.pop("release", None)
     event.setdefault("modules", dict(modules.installed()))
@@ -210,9 +208,7 @@ def _user(event: dict[str, Any], segment: Segment | None, pii: bool) -> dict[str
     known = ambient.current(segment).user
     if not known:
         return event.get("user")
-    fields = {
-        key: value for key, value in known.items() if value is not None and (pii or key not in _PII_USER)
-    }
+    fields = {key: value for key, value in known.items() if value is not None and (pii or key not in _PII_USER)}
     user = {**fields, **(event.get("user") or {})}
     if user:
         event["user"] = user

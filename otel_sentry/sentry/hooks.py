@@ -126,9 +126,7 @@ def _capture(record: logging.LogRecord) -> None:
     from otel_sentry.sentry import client
 
     more: dict[str, Any] = {"logger": record.name, "logentry": _logentry(record)}
-    extra = {
-        key: value for key, value in vars(record).items() if key not in _RECORD_FIELDS and key[:1] != "_"
-    }
+    extra = {key: value for key, value in vars(record).items() if key not in _RECORD_FIELDS and key[:1] != "_"}
     if extra:
         more["extra"] = extra
     level = _LEVELS.get(record.levelno, "error")

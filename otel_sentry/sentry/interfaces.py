@@ -33,9 +33,7 @@ _UNITS = frozenset(
 )
 
 
-def request(
-    attributes: Mapping[str, Any], described: Description, data: Mapping[str, Any], pii: bool
-) -> Event:
+def request(attributes: Mapping[str, Any], described: Description, data: Mapping[str, Any], pii: bool) -> Event:
     """Sentry's request interface; *data* is scrubbed, `described.data` is not."""
     found: Event = {}
     method = str(data.get("http.request.method", ""))
@@ -51,9 +49,7 @@ def request(
     if query := data.get("url.query"):
         found["query_string"] = cut(str(query), _MAX_QUERY)
     headers = {
-        key[len(_HEADER) :].replace("_", "-"): value
-        for key, value in attributes.items()
-        if key.startswith(_HEADER)
+        key[len(_HEADER) :].replace("_", "-"): value for key, value in attributes.items() if key.startswith(_HEADER)
     }
     if headers:
         found["headers"] = {

@@ -80,9 +80,7 @@ def install() -> bool:
         return True
     found = compat.scope_variables()
     if found is None:
-        guard.say_once(
-            "isolation", "this sentry_sdk's scopes can't be isolated per request: set_user may leak"
-        )
+        guard.say_once("isolation", "this sentry_sdk's scopes can't be isolated per request: set_user may leak")
         return False
     _installed = found
     compat.set_scope_variables(

@@ -58,9 +58,7 @@ class Ready:
 
     __slots__ = ("attempts", "categories", "envelope", "first_failed", "losses", "not_before", "size")
 
-    def __init__(
-        self, envelope: Envelope, size: int | None = None, losses: Iterable[counters.Loss] = ()
-    ) -> None:
+    def __init__(self, envelope: Envelope, size: int | None = None, losses: Iterable[counters.Loss] = ()) -> None:
         self.envelope = envelope
         self.categories = envelope.categories
         self.size = len(envelope.body) if size is None else size

@@ -78,9 +78,7 @@ class Sender:
     ) -> None:
         def connect(url: str) -> http.Connection:
             timeouts = http.Timeouts(connect_timeout, read_timeout)
-            return http.connect(
-                url, timeouts, http_proxy=http_proxy, https_proxy=https_proxy, ca_certs=ca_certs
-            )
+            return http.connect(url, timeouts, http_proxy=http_proxy, https_proxy=https_proxy, ca_certs=ca_certs)
 
         self._new_delivery: Callable[[], Delivery] = lambda: Delivery(targets, connect)
         self._bounds = (queue_size, queue_bytes)

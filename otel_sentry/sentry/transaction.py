@@ -135,9 +135,7 @@ def _event(segment: Segment, root: ReadableSpan, common: Common) -> tuple[Event,
     trace_id = format(segment.trace_id, "032x")
     spans, overflow = _children(segment, root.context.span_id, common, trace_id)
     links = _links(root, common)
-    trace = _span_fields(
-        root, described, plain_data(data, _CONTEXT_TEXT if links else MAX_SPAN_TEXT), trace_id
-    )
+    trace = _span_fields(root, described, plain_data(data, _CONTEXT_TEXT if links else MAX_SPAN_TEXT), trace_id)
     text = trace.pop("description")
     if "db.system" in data and text:
         trace["data"]["db.query.text"] = text  # a root has no description of its own
@@ -150,8 +148,7 @@ def _event(segment: Segment, root: ReadableSpan, common: Common) -> tuple[Event,
     event: Event = {
         "event_id": uuid.uuid4().hex,
         "type": "transaction",
-        "transaction": cut(_text(described.name, described.source, common), MAX_NAME)
-        or "<unlabeled transaction>",
+        "transaction": cut(_text(described.name, described.source, common), MAX_NAME) or "<unlabeled transaction>",
         "transaction_info": {"source": described.source},
         "start_timestamp": start,
         "timestamp": end,

@@ -198,9 +198,7 @@ def remote_from_w3c(
     known = member if member is not None else Decision(None, rate, rand)
     if dsc:
         return remote_from_sentry(span_context.trace_id, span_context.span_id, sampled, dsc, known)
-    return Remote(
-        span_context.trace_id, span_context.span_id, sampled, {}, True, known.sample_rate, known.sample_rand
-    )
+    return Remote(span_context.trace_id, span_context.span_id, sampled, {}, True, known.sample_rate, known.sample_rand)
 
 
 def incoming(trace_id: int, remote: Remote | None) -> tuple[bool | None, float | None, float]:

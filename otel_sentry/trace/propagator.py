@@ -167,9 +167,7 @@ def _inject(carrier: CarrierT, context: Context | None, setter: Setter[CarrierT]
     if not is_publish and _belongs_to_another_trace(present, span_context):
         return
     sampled, dsc = _state_of(span_context, context)
-    setter.set(
-        carrier, SENTRY_TRACE, format_sentry_trace(span_context.trace_id, span_context.span_id, sampled)
-    )
+    setter.set(carrier, SENTRY_TRACE, format_sentry_trace(span_context.trace_id, span_context.span_id, sampled))
     _set_baggage(carrier, present, dsc, context, setter)
     if is_publish:
         setter.set(carrier, ENQUEUED_TIME, str(time.time()))

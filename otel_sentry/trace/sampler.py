@@ -231,9 +231,7 @@ class SentrySampler(sampling.Sampler):
             return None
         own = as_rate(answer)
         if own is None:
-            line = (
-                f"traces_sampler returned {answer!r:.80}, which is no rate from 0 to 1: the trace is not kept"
-            )
+            line = f"traces_sampler returned {answer!r:.80}, which is no rate from 0 to 1: the trace is not kept"
             guard.say_once("traces_sampler", line)
             return -1.0
         return own

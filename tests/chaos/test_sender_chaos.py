@@ -30,16 +30,12 @@ def item(name: str, categories: tuple[tuple[str, int], ...] = SPANS, pad: int = 
     """An envelope with one item that carries *name*."""
     payload = json.dumps({"name": name, "pad": os.urandom(pad).hex()})
     kind = "event" if categories == ERROR else "transaction"
-    return Ready(
-        Envelope(f'{{}}\n{{"type":"{kind}","length":{len(payload)}}}\n{payload}\n'.encode(), categories)
-    )
+    return Ready(Envelope(f'{{}}\n{{"type":"{kind}","length":{len(payload)}}}\n{payload}\n'.encode(), categories))
 
 
 def names(receiver: Receiver) -> list[str]:
     """Names of the items accepted, in order of arrival."""
-    return [
-        one.json["name"] for got in receiver.envelopes for one in got.items if one.type != "client_report"
-    ]
+    return [one.json["name"] for got in receiver.envelopes for one in got.items if one.type != "client_report"]
 
 
 def to(port: int, **settings: float) -> Sender:
@@ -116,8 +112,7 @@ def test_refused_port(closed_port: int, capfd: pytest.CaptureFixture[str]) -> No
     assert time.monotonic() - started < 1.3
     lost = counters.snapshot()
     total = {
-        category: sum(n for (_, c), n in lost.items() if c == category)
-        for category in ("error", "transaction", "span")
+        category: sum(n for (_, c), n in lost.items() if c == category) for category in ("error", "transaction", "span")
     }
     assert total == {"error": 3, "transaction": 20, "span": 60}
     said = capfd.readouterr().err.splitlines()
@@ -228,9 +223,7 @@ def test_many_threads(receiver: Receiver) -> None:
 
     def work(thread: int) -> None:
         for number in range(500):
-            sender.put(
-                item(f"{thread}/{number}", ERROR if number % 5 == 0 else SPANS), urgent=number % 5 == 0
-            )
+            sender.put(item(f"{thread}/{number}", ERROR if number % 5 == 0 else SPANS), urgent=number % 5 == 0)
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(20)]
     for one in threads:
@@ -320,9 +313,7 @@ def put(name, urgent=False):
 
 def run(dsn: str, after: str, before: str = "", timeout: float = 30.0) -> tuple[float, str]:
     """Run a script with a sender in a fresh interpreter; seconds it took, and what it said."""
-    script = SCRIPT.format(
-        root=str(ROOT), dsn=dsn, before=textwrap.dedent(before), after=textwrap.dedent(after)
-    )
+    script = SCRIPT.format(root=str(ROOT), dsn=dsn, before=textwrap.dedent(before), after=textwrap.dedent(after))
     started = time.monotonic()
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=timeout)
     assert done.returncode == 0, done.stderr

@@ -49,9 +49,7 @@ def query(sentry: Sentry, text: str, system: str = "postgresql") -> None:
 
 def test_everything_at_once(sentry: Sentry) -> None:
     """An error carries trace, transaction, user, tags, business context, request, timings, breadcrumbs."""
-    with sentry.tracer.start_as_current_span(
-        "POST orders/<int:pk>", kind=SpanKind.SERVER, attributes=HTTP
-    ) as root:
+    with sentry.tracer.start_as_current_span("POST orders/<int:pk>", kind=SpanKind.SERVER, attributes=HTTP) as root:
         one = segment()
         one.user = {"id": "7", "user_type": "customer", "email": "ada@example.test"}
         one.tags["tenant"] = "acme"

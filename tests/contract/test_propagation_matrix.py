@@ -135,9 +135,7 @@ class Hop:
 
     def __init__(self, mode: str, rate: float = OWN_RATE) -> None:
         self.mode = mode
-        provider = TracerProvider(
-            sampler=SentrySampler(traces_sample_rate=rate, record_unsampled=mode != "dropping")
-        )
+        provider = TracerProvider(sampler=SentrySampler(traces_sample_rate=rate, record_unsampled=mode != "dropping"))
         if mode == "pipeline":
             provider.add_span_processor(SpanPipeline())
         self.tracer = provider.get_tracer("hop")
@@ -161,11 +159,7 @@ def sentry_items_of(headers: dict[str, str]) -> dict[str, str]:
 
 
 def third_party_of(headers: dict[str, str]) -> set[str]:
-    return {
-        member
-        for member in headers.get("baggage", "").split(",")
-        if member and not member.startswith("sentry-")
-    }
+    return {member for member in headers.get("baggage", "").split(",") if member and not member.startswith("sentry-")}
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -241,9 +235,7 @@ def test_services_behind_a_foreign_gateway_agree(rate: float) -> None:
     """Bare traceparent to two services: same rate, same trace id, same decision; and the rate is met."""
     one, two, kept, n = Hop("stock", rate), Hop("dropping", rate), 0, 1500
     for i in range(1, n + 1):
-        headers = {
-            "traceparent": f"00-{i * 0x9E3779B97F4A7C15F39CC0605CEDC834 % 2**128:032x}-{SPAN}-{i % 2:02x}"
-        }
+        headers = {"traceparent": f"00-{i * 0x9E3779B97F4A7C15F39CC0605CEDC834 % 2**128:032x}-{SPAN}-{i % 2:02x}"}
         a, b = one.run(headers)[1], two.run(headers)[1]
         assert a["sentry-trace"][-2:] == b["sentry-trace"][-2:] != ""
         kept += a["sentry-trace"].endswith("-1")
@@ -273,8 +265,7 @@ def test_doubled_headers_stay_a_pair() -> None:
     """Two senders in one request: the first sentry-trace and the first DSC, not a mixture."""
     headers = {
         "sentry-trace": f"{TRACE}-{SPAN}-1,{OTHER_TRACE}-{OTHER_SPAN}-0",
-        "baggage": f"sentry-trace_id={TRACE},sentry-release=one,"
-        f"sentry-trace_id={OTHER_TRACE},sentry-release=two",
+        "baggage": f"sentry-trace_id={TRACE},sentry-release=one,sentry-trace_id={OTHER_TRACE},sentry-release=two",
     }
     _, out = Hop("stock").run(headers)
     assert sentry_items_of(out)["trace_id"] == TRACE and sentry_items_of(out)["release"] == "one"
@@ -315,9 +306,9 @@ _pieces = st.sampled_from(
     ]
 )
 _text = st.one_of(
-    st.lists(
-        st.one_of(_pieces, st.text(st.characters(exclude_categories=("Cs",)), max_size=8)), max_size=12
-    ).map("".join),
+    st.lists(st.one_of(_pieces, st.text(st.characters(exclude_categories=("Cs",)), max_size=8)), max_size=12).map(
+        "".join
+    ),
     st.sampled_from([f"{TRACE}-{SPAN}-1", f"{TRACE}-{SPAN}", f"00-{TRACE}-{SPAN}-01"]),
 )
 _NAMES = ("sentry-trace", "baggage", "traceparent", "tracestate")
@@ -351,24 +342,17 @@ def test_no_text_breaks_it(headers: dict[str, str], mode: str) -> None:
     _, again = Hop("pipeline").run(out)
     check(again)
     if mode != "pass-through" or "sentry-trace" in out:
-        assert (
-            again["sentry-trace"][:32] == out["sentry-trace"][:32]
-            or sentry_items_of(out).get("org_id") == "8"
-        )
+        assert again["sentry-trace"][:32] == out["sentry-trace"][:32] or sentry_items_of(out).get("org_id") == "8"
 
 
 @hypothesis_settings(max_examples=200, deadline=None)
-@given(
-    st.dictionaries(st.sampled_from(_NAMES), _any_value), st.dictionaries(st.sampled_from(_NAMES), _any_value)
-)
+@given(st.dictionaries(st.sampled_from(_NAMES), _any_value), st.dictionaries(st.sampled_from(_NAMES), _any_value))
 def test_no_value_breaks_it(headers: dict[str, Any], carrier: dict[str, Any]) -> None:
     """Bytes, lists, numbers, lone surrogates, in what comes in and in what the outgoing carrier already
     holds."""
     ours = SentryPropagator()
     context = ours.extract(headers, Context())
-    span = (
-        TracerProvider(sampler=SentrySampler(traces_sample_rate=1.0)).get_tracer("t").start_span("x", context)
-    )
+    span = TracerProvider(sampler=SentrySampler(traces_sample_rate=1.0)).get_tracer("t").start_span("x", context)
     before = dict(carrier)
     ours.inject(carrier, set_span_in_context(span, context))
     check({name: value for name, value in carrier.items() if value is not before.get(name)})

@@ -38,16 +38,12 @@ class Recorder:
 
     def tracer(self, library: str = "") -> Any:
         """The tracer of one of contrib's instrumentations, or the application's own."""
-        return self.provider.get_tracer(
-            f"opentelemetry.instrumentation.{library}" if library else "shop", "1"
-        )
+        return self.provider.get_tracer(f"opentelemetry.instrumentation.{library}" if library else "shop", "1")
 
     def segment(self, root: Any = None, decision: Decision = Decision(True, 0.25, 0.1)) -> Segment:
         """All that has ended, under *root*."""
         finished = self._exporter.get_finished_spans()
-        top = next(
-            (span for span in finished if root is not None and span.context == root.get_span_context()), None
-        )
+        top = next((span for span in finished if root is not None and span.context == root.get_span_context()), None)
         context = (top or finished[0]).context
         segment = Segment(context.trace_id, context.span_id, None, decision)
         segment.root = top
@@ -230,12 +226,8 @@ def test_measurements() -> None:
     """2.6: span events with a measurement's unit and value; names and units in Relay's characters."""
     recorder = Recorder()
     root = recorder.tracer().start_span("work")
-    root.add_event(
-        "render.time", {"sentry.measurement_unit": "millisecond", "sentry.measurement_value": 12.5}
-    )
-    root.add_event(
-        "Odd Name", {"sentry.measurement_unit": "a very odd unit indeed", "sentry.measurement_value": 1}
-    )
+    root.add_event("render.time", {"sentry.measurement_unit": "millisecond", "sentry.measurement_value": 12.5})
+    root.add_event("Odd Name", {"sentry.measurement_unit": "a very odd unit indeed", "sentry.measurement_value": 1})
     root.add_event("no measurement", {"x": 1})
     root.end()
     assert accepted(recorder.segment(root))["measurements"] == {
@@ -249,9 +241,7 @@ def test_links() -> None:
     recorder = Recorder()
     other = recorder.tracer().start_span("other trace").get_span_context()
     links = [Link(other, {"sentry.link.type": "previous_trace"})]
-    root = recorder.tracer().start_span(
-        "root", links=links, attributes={f"key{i}": "x" * 400 for i in range(40)}
-    )
+    root = recorder.tracer().start_span("root", links=links, attributes={f"key{i}": "x" * 400 for i in range(40)})
     recorder.tracer().start_span("child", context=set_span_in_context(root), links=links).end()
     root.end()
     body = accepted(recorder.segment(root))
@@ -307,9 +297,7 @@ def test_long_values_are_cut_after_scrubbing() -> None:
 
     recorder = Recorder()
     root = recorder.tracer().start_span("root")
-    recorder.tracer().start_span(
-        "c", context=set_span_in_context(root), attributes={"long": "x" * 20_000}
-    ).end()
+    recorder.tracer().start_span("c", context=set_span_in_context(root), attributes={"long": "x" * 20_000}).end()
     root.end()
     body = accepted(recorder.segment(root), Common(scrub=scrub))
     assert 20_000 in seen
@@ -627,9 +615,7 @@ def test_apply_scope() -> None:
         return {**event, "extra": {"order": segment.trace_id % 7}}
 
     seen = []
-    common = Common(
-        apply_scope=apply_scope, before_send_transaction=lambda event, hint: seen.append(event) or event
-    )
+    common = Common(apply_scope=apply_scope, before_send_transaction=lambda event, hint: seen.append(event) or event)
     body = accepted(request_segment(), common)
     assert body["extra"] == seen[0]["extra"]
     counters.reset()

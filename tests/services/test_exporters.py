@@ -44,14 +44,16 @@ def otlp() -> Any:
 
 
 def test_both(receiver: Receiver, otlp: OtlpReceiver) -> None:
-    """`otel_sentry,otlp`: the same spans at both, Sentry's carrier attributes at neither, one release and environment."""
+    """`otel_sentry,otlp`: the same spans at both, Sentry's carrier attributes at neither, one release."""
     env = {"OTEL_TRACES_EXPORTER": "otel_sentry,otlp", "OTEL_EXPORTER_OTLP_ENDPOINT": otlp.url, "SENTRY_RELEASE": "r1"}
     _run({**env, "SENTRY_DSN": receiver.dsn})
     (transaction,) = receiver.transactions
     root = transaction["contexts"]["trace"]
     ids = {root["span_id"], *(span["span_id"] for span in transaction["spans"])}
     assert ids == {span["span_id"] for span in otlp.spans} and len(ids) == 2
-    assert not any(key.startswith("sentry.") and key != "sentry.event_id" for s in otlp.spans for key in s["attributes"])
+    assert not any(
+        key.startswith("sentry.") and key != "sentry.event_id" for s in otlp.spans for key in s["attributes"]
+    )
     assert otlp.resources[0]["service.version"] == transaction["release"] == "r1"
     assert otlp.resources[0]["deployment.environment.name"] == transaction["environment"] == "dev"
     assert len(receiver.events) == 1

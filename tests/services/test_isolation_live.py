@@ -22,7 +22,7 @@ from tests.support.studio import BIN, LAUNCHER
 
 pytestmark = pytest.mark.services
 
-SITE = '''
+SITE = """
 import os
 from urllib.parse import urlsplit
 db = urlsplit(os.environ["DATABASE_URL"])
@@ -33,7 +33,7 @@ INSTALLED_APPS = ["django.contrib.contenttypes", "django.contrib.auth"]
 DEFAULT_AUTO_FIELD = "django.db.models.AutoField"
 DATABASES = {"default": {"ENGINE": "django.db.backends.postgresql", "HOST": db.hostname, "PORT": db.port,
                          "USER": db.username, "NAME": db.path.strip("/"), "CONN_MAX_AGE": None}}
-'''
+"""
 URLS = '''
 import time
 import sentry_sdk
@@ -79,12 +79,12 @@ def denied(request):
 urlpatterns = [path("hello/<name>/", hello), path("anonymous/", anonymous), path("duplicate/", duplicate),
                path("queryset/", queryset), path("missing/", missing), path("denied/", denied)]
 '''
-WSGI = '''
+WSGI = """
 import os
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "site_settings")
 from django.core.wsgi import get_wsgi_application
 application = get_wsgi_application()
-'''
+"""
 
 
 @pytest.fixture(params=["sync", "gthread"])
@@ -145,7 +145,7 @@ def test_users_of_one_thread_do_not_mix(site: str, receiver: Receiver) -> None:
 
 
 def test_concurrent_users_do_not_mix(site: str, receiver: Receiver) -> None:
-    """Forty requests of ten users, interleaved and half of them failing: no event or transaction carries another's name."""
+    """Forty requests of ten users, interleaved, half of them failing: nothing sent carries another's name."""
     names = [f"user{number}x" for number in range(10)]
     urls = [f"{site}/hello/{name}/?sleep=0.02{'&fail=1' if turn % 2 else ''}" for turn in range(4) for name in names]
     with ThreadPoolExecutor(16) as pool:
@@ -158,7 +158,7 @@ def test_concurrent_users_do_not_mix(site: str, receiver: Receiver) -> None:
 
 
 def test_what_the_app_handles_is_no_issue(site: str, receiver: Receiver) -> None:
-    """A caught IntegrityError, Http404 and PermissionDenied make no issue (psycopg's span records the first, decision 6)."""
+    """A caught IntegrityError, Http404, PermissionDenied: no issue, though spans record them (decision 6)."""
     assert [_get(f"{site}/{page}/") for page in ("duplicate", "missing", "denied")] == [200, 404, 403]
     receiver.wait_for(lambda r: len(r.transactions) >= 3)
     time.sleep(0.5)

@@ -28,9 +28,7 @@ print("done")
 """
 
 
-def run(
-    code: str, env: dict[str, str], *, timeout: float = 60
-) -> tuple[subprocess.CompletedProcess[str], float]:
+def run(code: str, env: dict[str, str], *, timeout: float = 60) -> tuple[subprocess.CompletedProcess[str], float]:
     """Run *code* under the launcher; the result and the wall seconds it took."""
     begin = time.monotonic()
     done = subprocess.run(
@@ -178,9 +176,7 @@ with trace.get_tracer("mine").start_as_current_span("job") as span:
     assert transaction["contexts"]["trace"]["data"]["sentry.event_id"] == event["event_id"]
 
 
-def test_ours_is_the_distro_and_a_broken_instrumentor_is_named(
-    receiver: Receiver, tmp_path: pathlib.Path
-) -> None:
+def test_ours_is_the_distro_and_a_broken_instrumentor_is_named(receiver: Receiver, tmp_path: pathlib.Path) -> None:
     """One instrumentor that raises is named once and skipped; those after it still load."""
     broken = tmp_path / "aaa_broken-1.dist-info"
     broken.mkdir()

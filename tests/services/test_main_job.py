@@ -22,7 +22,7 @@ STACKS = {
     "gunicorn --preload, recycled after each task": (
         [*GUNICORN, "--preload"], "Listening at", ["--pool=prefork", "-c", "2", "--max-tasks-per-child=1"],
     ),
-    "runserver with autoreload, solo": (RUNSERVER, "Starting development server|Watching for file changes", ["--pool=solo"]),
+    "runserver with autoreload, solo": (RUNSERVER, "Starting development server|Watching for", ["--pool=solo"]),
     "gunicorn gthread, threads": ([*GUNICORN, "--threads", "4"], "Listening at", ["--pool=threads", "-c", "4"]),
     "gunicorn gevent, gevent": ([*GUNICORN, "-k", "gevent"], "Listening at", ["--pool=gevent", "-c", "10"]),
 }  # fmt: skip
@@ -37,9 +37,7 @@ def _settled(receiver: Receiver, seconds: float = 1.0) -> None:
 
 
 @pytest.mark.parametrize("kind", STACKS)
-def test_visit_arrives_as_one_trace_each(
-    kind: str, receiver: Receiver, postgres_url: str, valkey_url: str
-) -> None:
+def test_visit_arrives_as_one_trace_each(kind: str, receiver: Receiver, postgres_url: str, valkey_url: str) -> None:
     """Each of the visitor's steps: one trace with the right names, parents, status, spans, and exactly its issues."""
     web, ready, worker = STACKS[kind]
     with studio(receiver, postgres_url, valkey_url, web=web, ready=ready, worker=worker) as running:
@@ -100,7 +98,8 @@ def test_incoming_trace_is_continued_by_request_and_task(
             {
                 "Content-Type": "application/json",
                 "sentry-trace": f"{trace_id}-{'b' * 16}-1",
-                "baggage": f"other=1,sentry-trace_id={trace_id},sentry-public_key=k,sentry-release=front@1,sentry-sample_rate=0.5",
+                "baggage": f"other=1,sentry-trace_id={trace_id},sentry-public_key=k,"
+                "sentry-release=front@1,sentry-sample_rate=0.5",
             },
         )
         urllib.request.urlopen(request, timeout=10).close()

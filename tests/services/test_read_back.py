@@ -19,14 +19,16 @@ pytestmark = pytest.mark.services
 def test_issue_in_bugsink_has_its_transactions_trace(
     bugsink_server: Bugsink, receiver: Receiver, postgres_url: str, valkey_url: str
 ) -> None:
-    """The view's and the task's issue, as a real Sentry-compatible server stores them, are of the traces that came in."""
+    """The view's and the task's issue, as a real Sentry-compatible server stores them, are of the right traces."""
     web = ["gunicorn", "studio.wsgi", "--bind", "{bind}"]
     worker = ["--pool=prefork", "-c", "1"]
     with studio(receiver, postgres_url, valkey_url, web=web, worker=worker, dsn=bugsink_server.dsn) as running:
         # Bugsink answers every envelope with "no transactions for a day", and our sender obeys: each process gets one
         # transaction through, if it sends no issue before. Here that is the request that publishes the task.
         code = "from posts.models import Post; Post.objects.create(title='x', kind='note')"
-        subprocess.run([sys.executable, "manage.py", "shell", "-v", "0", "-c", code], cwd=STUDIO, env=running.env, check=True)
+        subprocess.run(
+            [sys.executable, "manage.py", "shell", "-v", "0", "-c", code], cwd=STUDIO, env=running.env, check=True
+        )
         assert running.visitor.post_json("/posts/1/export/") == 202
         assert running.visitor.get("/posts/1/broken/") == 500
         deadline = time.monotonic() + 30

@@ -68,9 +68,7 @@ def error_event(**more: Any) -> dict[str, Any]:
 
 def test_receiver_keeps_items_and_headers(receiver: Receiver) -> None:
     """Items of each type come back decoded, with the envelope's sampling context."""
-    body = envelope(
-        ("event", {"message": "a"}), ("transaction", {"transaction": "t"}), trace={"sample_rand": "0.1"}
-    )
+    body = envelope(("event", {"message": "a"}), ("transaction", {"transaction": "t"}), trace={"sample_rand": "0.1"})
     assert post(receiver.dsn, body)[0] == 200
     assert receiver.events == [{"message": "a"}]
     assert receiver.transactions == [{"transaction": "t"}]

@@ -82,11 +82,7 @@ class Bugsink(NamedTuple):
 
     def events(self) -> list[dict[str, Any]]:
         """The stored error events of all issues, in full."""
-        ids = [
-            one["id"]
-            for issue in self.issues()
-            for one in self._get(f"events/?issue={issue['id']}")["results"]
-        ]
+        ids = [one["id"] for issue in self.issues() for one in self._get(f"events/?issue={issue['id']}")["results"]]
         return [self._get(f"events/{id}/")["data"] for id in ids]
 
     def envelopes(self) -> list[tuple[dict[str, Any], tuple[Item, ...]]]:
@@ -98,9 +94,7 @@ class Bugsink(NamedTuple):
 
     def complaints(self) -> list[str]:
         """What its check against Sentry's event schema objected to."""
-        return [
-            line for line in self.log.read_text(errors="replace").splitlines() if "ValidationError" in line
-        ]
+        return [line for line in self.log.read_text(errors="replace").splitlines() if "ValidationError" in line]
 
     def _get(self, path: str) -> Any:
         request = urllib.request.Request(
@@ -178,9 +172,7 @@ def _prepare_database(folder: pathlib.Path, env: dict[str, str]) -> None:
 
 def _run(command: list[str], env: dict[str, str], what: str, cwd: pathlib.Path | None = None) -> None:
     try:
-        done = subprocess.run(
-            command, env=env, cwd=cwd, capture_output=True, text=True, timeout=300, check=False
-        )
+        done = subprocess.run(command, env=env, cwd=cwd, capture_output=True, text=True, timeout=300, check=False)
     except (OSError, subprocess.TimeoutExpired) as exc:
         raise BugsinkUnavailable(f"{what}: {exc}") from exc
     if done.returncode:

@@ -32,8 +32,7 @@ class Envelope:
         self.categories = categories
         self.urgent = urgent
         self.items = [
-            (json.loads(head), json.loads(payload))
-            for head, payload in zip(lines[1::2], lines[2::2], strict=False)
+            (json.loads(head), json.loads(payload)) for head, payload in zip(lines[1::2], lines[2::2], strict=False)
         ]
 
 
@@ -89,10 +88,7 @@ class Sentry:
     def unchecked(self) -> list[dict[str, Any]]:
         """The same without Relay, which objects to every note that something was filtered."""
         return [
-            payload
-            for envelope in self.sender.envelopes
-            for head, payload in envelope.items
-            if head["type"] == "event"
+            payload for envelope in self.sender.envelopes for head, payload in envelope.items if head["type"] == "event"
         ]
 
     @property

@@ -77,7 +77,9 @@ def studio(
     url = re.sub(r"/[^/]*$", f"/{database}", postgres_url)
     bind = f"127.0.0.1:{servers.free_port()}"
     with tempfile.TemporaryDirectory(prefix="otel-sentry-test-") as folder:
-        base = stack.environment(url, _own_database(valkey_url), pathlib.Path(folder), {"SENTRY_DSN": dsn or receiver.dsn})
+        base = stack.environment(
+            url, _own_database(valkey_url), pathlib.Path(folder), {"SENTRY_DSN": dsn or receiver.dsn}
+        )
         base.update(env or {})
         running = Studio(receiver, Visitor(f"http://{bind}"), base)
         try:

@@ -51,9 +51,7 @@ def transaction(
     }
 
 
-def span(
-    name: str, op: str, span_id: str, parent: str, start: float, seconds: float, **more: Any
-) -> dict[str, Any]:
+def span(name: str, op: str, span_id: str, parent: str, start: float, seconds: float, **more: Any) -> dict[str, Any]:
     """A span of a transaction."""
     times = {"start_timestamp": start, "timestamp": start + seconds}
     return {"span_id": span_id, "parent_span_id": parent, "op": op, "description": name, **times, **more}
@@ -138,9 +136,7 @@ def test_tree_keeps_orphans_and_failures() -> None:
 
 def test_tree_shortens_sql() -> None:
     """Of a query the columns and quotes are left out, so that the table is on the line."""
-    query = span(
-        'SELECT "posts_post"."id", "posts_post"."title" FROM "posts_post"', "db", "e", "a1", 100.0, 0.02
-    )
+    query = span('SELECT "posts_post"."id", "posts_post"."title" FROM "posts_post"', "db", "e", "a1", 100.0, 0.02)
     lines = tree.trace_tree([transaction("GET /", "http.server", "a1", 100.0, 0.1, query)]).splitlines()
     assert lines[1] == "└─ SELECT … FROM posts_post  db  20 ms"
 
@@ -160,9 +156,7 @@ def test_traces_are_told_apart() -> None:
 def test_issue_says_what_where_and_what_came_before() -> None:
     """Type, value, innermost frame of the app, trace, user and the last breadcrumbs are shown."""
     crumbs = [{"category": "query", "message": f"SELECT {number}"} for number in range(6)]
-    event = error(
-        "ZeroDivisionError", "division by zero", "a1", user={"id": "7"}, breadcrumbs={"values": crumbs}
-    )
+    event = error("ZeroDivisionError", "division by zero", "a1", user={"id": "7"}, breadcrumbs={"values": crumbs})
     text = tree.issue(event)
     assert text.startswith(
         "✗ ZeroDivisionError: division by zero\n  in posts.views.broken (posts/views.py:7)   unhandled\n"
@@ -175,9 +169,7 @@ def test_issue_says_what_where_and_what_came_before() -> None:
 
 def test_message_events_are_issues_too() -> None:
     """An event without an exception shows its level and its message."""
-    assert tree.issue({"level": "error", "logentry": {"message": "no paper"}}).startswith(
-        "✗ error: no paper\n"
-    )
+    assert tree.issue({"level": "error", "logentry": {"message": "no paper"}}).startswith("✗ error: no paper\n")
 
 
 def test_colours_only_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -232,9 +224,7 @@ def test_checks_accept_what_is_right() -> None:
         (WORKER, [error("IntegrityError", "twice", "a1")], "no issue IntegrityError"),
     ],
 )  # fmt: skip
-def test_checks_find_what_is_wrong(
-    worker: dict[str, Any] | None, events: list[dict[str, Any]], problem: str
-) -> None:
+def test_checks_find_what_is_wrong(worker: dict[str, Any] | None, events: list[dict[str, Any]], problem: str) -> None:
     """A lost transaction, a broken trace, a wrong parent or status and an issue too many are each named."""
     found = checks.missing(STEP, [WEB] if worker is None else [WEB, worker], events)
     assert any(one.startswith(problem) for one in found), found
@@ -244,12 +234,8 @@ def test_checks_want_issues_on_a_span_of_the_trace() -> None:
     """An issue that is in another trace than its request is wrong; the same issue twice is wrong, too."""
     step = traffic.Step("bug", lambda visitor: 500, 500, ("POST /posts/",), issues=("KeyError",))
     assert checks.missing(step, [WEB], [error("KeyError", "x", "a2")]) == []
-    assert checks.missing(step, [WEB], [error("KeyError", "x", "zz")]) == [
-        "issue KeyError on a span of its trace"
-    ]
-    assert checks.missing(step, [WEB], [error("KeyError", "x", "a2")] * 2) == [
-        "one issue KeyError, but there are 2"
-    ]
+    assert checks.missing(step, [WEB], [error("KeyError", "x", "zz")]) == ["issue KeyError on a span of its trace"]
+    assert checks.missing(step, [WEB], [error("KeyError", "x", "a2")] * 2) == ["one issue KeyError, but there are 2"]
 
 
 def test_config_shows_every_setting_and_its_origin(
@@ -330,10 +316,7 @@ def test_demo_without_its_extra(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
 
     monkeypatch.setattr(stack, "missing_packages", lambda: ["Celery"])
     assert main(["demo"]) == 2
-    assert (
-        capsys.readouterr().err
-        == "otel-sentry demo: Celery not installed; run: pip install 'otel-sentry[demo]'\n"
-    )
+    assert capsys.readouterr().err == "otel-sentry demo: Celery not installed; run: pip install 'otel-sentry[demo]'\n"
 
 
 def test_demo_refuses_a_dsn_that_does_not_parse(

@@ -69,9 +69,7 @@ def test_log_errors_off() -> None:
         assert len(sentry.events) == 1
 
 
-@pytest.mark.parametrize(
-    "name", ["otel_sentry.x", "opentelemetry.sdk", "sentry_sdk.errors", "urllib3.connectionpool"]
-)
+@pytest.mark.parametrize("name", ["otel_sentry.x", "opentelemetry.sdk", "sentry_sdk.errors", "urllib3.connectionpool"])
 def test_ignored_loggers(sentry: Sentry, name: str) -> None:
     """What telemetry says about itself is no issue."""
     logging.getLogger(name).error("delivery failed")

@@ -211,9 +211,7 @@ def test_manual_internal_http_span_keeps_its_name() -> None:
 
 def test_everything_may_be_none() -> None:
     """A span without attributes, scope, status, events or name is described all the same."""
-    bare = SimpleNamespace(
-        name=None, kind=None, attributes=None, status=None, instrumentation_scope=None, events=None
-    )
+    bare = SimpleNamespace(name=None, kind=None, attributes=None, status=None, instrumentation_scope=None, events=None)
     assert describe(bare, is_root=True) == Description(None, "", "", "custom", "manual", "ok", {})
 
 
@@ -271,9 +269,7 @@ def test_http_status(code: int, status: str) -> None:
     """2.4: sentry-python's HTTP table, whether the code is a number or its digits."""
     assert from_http(code) == status
     for value in (code, str(code)):
-        assert (
-            described("GET", CLIENT, get(**{"http.response.status_code": value}), "requests").status == status
-        )
+        assert described("GET", CLIENT, get(**{"http.response.status_code": value}), "requests").status == status
         assert described("GET", CLIENT, get(**{"http.status_code": value}), "requests").status == status
 
 
@@ -489,18 +485,14 @@ def test_dropped_attributes() -> None:
         ("work", INTERNAL, {"sentry.op": "job", "sentry.name": "n"}, ("n", "job", "custom")),
     ],
 )
-def test_describe_start(
-    name: str, kind: SpanKind, attributes: Any, expected: tuple[str, str | None, str]
-) -> None:
+def test_describe_start(name: str, kind: SpanKind, attributes: Any, expected: tuple[str, str | None, str]) -> None:
     """3.2: samplers get the inferred name, op and source, from the name and the start attributes alone."""
     assert describe_start(name, kind, attributes) == expected
 
 
 def test_describe_start_style_sentry() -> None:
     """2.7: the sampler sees the name that the transaction will have."""
-    name = describe_start(
-        "GET item/<int:pk>/", SERVER, {"http.method": "GET", "http.target": "/item/3/"}, "sentry"
-    )
+    name = describe_start("GET item/<int:pk>/", SERVER, {"http.method": "GET", "http.target": "/item/3/"}, "sentry")
     assert name == ("/item/{pk}/", "http.server", "route")
 
 

@@ -209,9 +209,7 @@ def test_request_without_answer_names_its_exception() -> None:
     """2.1: `error.type` of a failed connection, which only stable conventions set, is in both modes."""
     found = []
     for attributes in CASES["requests"][3:]:
-        plain = {
-            key: value for key, value in attributes.items() if "status" not in key and key != "error.type"
-        }
+        plain = {key: value for key, value in attributes.items() if "status" not in key and key != "error.type"}
         if "http.request.method" in plain:
             plain["error.type"] = "ConnectionError"
         exporter = InMemorySpanExporter()

@@ -243,9 +243,7 @@ def test_a_bare_traceparent_is_deferred() -> None:
 
 def test_our_tracestate_member_outlives_hops_that_drop_baggage() -> None:
     """Decision, rate and random number come back; the head is elsewhere."""
-    assert dsc.remote_from_w3c(w3c("sentry=s:1;r:0.25;x:0.1"), {}) == Remote(
-        TRACE, 2, True, {}, True, 0.25, 0.1
-    )
+    assert dsc.remote_from_w3c(w3c("sentry=s:1;r:0.25;x:0.1"), {}) == Remote(TRACE, 2, True, {}, True, 0.25, 0.1)
 
 
 def test_strict_does_not_trust_a_member_alone() -> None:

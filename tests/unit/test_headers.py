@@ -99,9 +99,7 @@ def test_keys_keep_a_second_prefix() -> None:
     assert sentry_items("sentry-sentry-x=1") == {"sentry-x": "1"}
 
 
-@pytest.mark.parametrize(
-    "text", ["sentry-", "sentry-=1", "sentry-a", "sentry-a=", "sentry-a=%0a", "sentry-a b=1"]
-)
+@pytest.mark.parametrize("text", ["sentry-", "sentry-=1", "sentry-a", "sentry-a=", "sentry-a=%0a", "sentry-a b=1"])
 def test_malformed_items_are_skipped(text: str) -> None:
     """No key, no value, control characters, a key with a space: skipped."""
     assert sentry_items(text) == {}

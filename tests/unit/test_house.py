@@ -69,7 +69,11 @@ def test_tables_and_pure_functions(room: str) -> None:
                 else [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             )
         }  # fmt: skip
-        bad = {n for n in names if n.startswith(("sentry_sdk", "opentelemetry.sdk", "otel_sentry.sentry", "otel_sentry.trace"))}
+        bad = {
+            n
+            for n in names
+            if n.startswith(("sentry_sdk", "opentelemetry.sdk", "otel_sentry.sentry", "otel_sentry.trace"))
+        }
         assert not bad, f"{path.name}: {bad}"
 
 
@@ -95,7 +99,7 @@ def test_instrumentations_use_the_seams_only() -> None:
 
 @pytest.mark.parametrize("module", ["otel_sentry", "otel_sentry.launch_env", "otel_sentry.trace.propagator"])
 def test_import_light(module: str) -> None:
-    """Decision 22: these load while OpenTelemetry is itself being imported, so neither SDK nor sentry_sdk comes along."""
+    """Decision 22: these load while OpenTelemetry is itself being imported: no SDK and no sentry_sdk come along."""
     code = (
         f"import {module}, sys; "
         "print([m for m in ('opentelemetry.sdk', 'sentry_sdk', 'opentelemetry.propagate', 'django', "

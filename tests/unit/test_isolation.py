@@ -119,10 +119,7 @@ def test_thread_pool(sentry: Sentry) -> None:
 
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(job, range(20)))
-    found = {
-        event["exception"]["values"][-1]["value"]: (event.get("user") or {}).get("id")
-        for event in sentry.events
-    }
+    found = {event["exception"]["values"][-1]["value"]: (event.get("user") or {}).get("id") for event in sentry.events}
     assert found == {str(number): (str(number) if number % 2 else None) for number in range(20)}
 
 
@@ -238,7 +235,4 @@ def test_event_processors_on_transactions(sentry: Sentry) -> None:
     assert segment is not None
     kept = events.apply_scope(segment, {"type": "transaction", "transaction": "/shop", "spans": [1, 2]})
     assert kept is not None and kept["extra"] == {"seen": True}
-    assert (
-        events.apply_scope(segment, {"type": "transaction", "transaction": "/health", "spans": [1, 2]})
-        is None
-    )
+    assert events.apply_scope(segment, {"type": "transaction", "transaction": "/health", "spans": [1, 2]}) is None

@@ -166,7 +166,10 @@ def test_caches_are_bounded() -> None:
         ("SELECT 1 WHERE id IN (1, 2, 3)", "SELECT ? WHERE id IN (?)"),
         ("SELECT x WHERE id IN (%s, %s,%s)", "SELECT x WHERE id IN (%s)"),
         ("insert into t (a) values (1, 'a'), (2, 'b')", "insert into t (a) values (?, ?)"),
-        ('SELECT "auth_user"."id", `col_2` FROM "auth_user" LIMIT 21', 'SELECT "auth_user"."id", `col_2` FROM "auth_user" LIMIT ?'),
+        (
+            'SELECT "auth_user"."id", `col_2` FROM "auth_user" LIMIT 21',
+            'SELECT "auth_user"."id", `col_2` FROM "auth_user" LIMIT ?',
+        ),
         ("SELECT :name, %(pk)s::int", "SELECT :name, %(pk)s::int"),
         ("SELECT 'unclosed secret", "SELECT ?"),
         ("SELECT 'a\\' OR x = 'secret'", "SELECT ?"),
@@ -182,7 +185,7 @@ def test_sql(text: str, expected: str) -> None:
 def test_sql_bytes_and_dialects() -> None:
     """Bytes are decoded; MySQL's double quotes are strings; JSON queries keep keys; Redis keeps commands."""
     assert scrub_sql(b"insert into t values (1),(2)") == "insert into t values (?)"
-    assert scrub_statement('/* don\'t */ SELECT "a\\"b", \'x\' # it\'s', "mysql") == "SELECT ?, ?"
+    assert scrub_statement("/* don't */ SELECT \"a\\\"b\", 'x' # it's", "mysql") == "SELECT ?, ?"
     assert scrub_statement('{"find": "users", "filter": {"n": 5}}', "mongodb") == '{"find": ?, "filter": {"n": ?}}'
     assert scrub_statement("SET user:1 hunter2", "redis") == "SET ? ?"
 
@@ -230,7 +233,9 @@ def test_headers() -> None:
         "Referer": "https://h/?token=abc", "Accept": ["a", "b"], "X-Odd": object(),
     }  # fmt: skip
     result = scrub_headers(headers)
-    assert {result[k] for k in ("Authorization", "Cookie", "Set-Cookie", "X-Api-Key", "X-Forwarded-For", "X-Odd")} == {FILTERED}
+    assert {result[k] for k in ("Authorization", "Cookie", "Set-Cookie", "X-Api-Key", "X-Forwarded-For", "X-Odd")} == {
+        FILTERED
+    }
     assert result["Referer"] == f"https://h/?token={FILTERED}" and result["Accept"] == "a, b"
     assert scrub_headers(headers, pii=True)["X-Forwarded-For"] == "10.1.2.3"
     assert scrub_headers(headers, pii=True)["Cookie"] == FILTERED
@@ -310,10 +315,22 @@ def test_event_canary() -> None:
     assert len(made) >= 25
     sent = json.dumps(scrub_event(event))
     assert [name for name in made if name in sent] == []
-    for key in ("event_id", "level", "release", "environment", "platform", "transaction", "sdk", "modules", "debug_meta"):
+    for key in (
+        "event_id",
+        "level",
+        "release",
+        "environment",
+        "platform",
+        "transaction",
+        "sdk",
+        "modules",
+        "debug_meta",
+    ):
         assert event[key] == original[key]
     trace = event["contexts"]["trace"]
-    assert {k: v for k, v in trace.items() if k != "data"} == {k: v for k, v in original["contexts"]["trace"].items() if k != "data"}
+    assert {k: v for k, v in trace.items() if k != "data"} == {
+        k: v for k, v in original["contexts"]["trace"].items() if k != "data"
+    }
     frame = event["exception"]["values"][0]["stacktrace"]["frames"][0]
     assert (frame["filename"], frame["function"], frame["lineno"]) == ("app/views.py", "pay", 3)
     assert frame["pre_context"] == ["password = request.POST['password']"]
@@ -331,7 +348,9 @@ def test_event_keeps_personal_data_when_asked() -> None:
     """`pii=True` keeps user and addresses, and still no secret."""
     event, _ = _canaries()
     scrub_event(event, pii=True)
-    assert event["user"]["email"].endswith("@example.com") and event["request"]["env"]["REMOTE_ADDR"].startswith("canary")
+    assert event["user"]["email"].endswith("@example.com") and event["request"]["env"]["REMOTE_ADDR"].startswith(
+        "canary"
+    )
     assert event["request"]["headers"]["Authorization"] == FILTERED
 
 
@@ -350,8 +369,30 @@ def test_annotated_values_pass() -> None:
 
 def test_odd_events_do_not_raise_and_cycles_end() -> None:
     """Parts of the wrong shape and structures that contain themselves are taken as they come."""
-    for part in ("request", "exception", "threads", "logentry", "breadcrumbs", "extra", "tags", "contexts", "user", "spans", "stacktrace"):
-        for odd in (None, "password=hunter2", 3, [], {}, [None, 3, "token=hunter2"], {"values": None}, {"frames": 3}, object()):
+    for part in (
+        "request",
+        "exception",
+        "threads",
+        "logentry",
+        "breadcrumbs",
+        "extra",
+        "tags",
+        "contexts",
+        "user",
+        "spans",
+        "stacktrace",
+    ):
+        for odd in (
+            None,
+            "password=hunter2",
+            3,
+            [],
+            {},
+            [None, 3, "token=hunter2"],
+            {"values": None},
+            {"frames": 3},
+            object(),
+        ):
             assert "hunter2" not in repr(scrub_event({part: odd}))
     cycle: dict[str, Any] = {str(number): "x" for number in range(50)}
     cycle["a"] = cycle["b"] = [cycle] * 20
@@ -378,5 +419,11 @@ def test_privacy_imports_neither_otel_nor_sentry_sdk() -> None:
     """The room is pure: standard library and itself."""
     for path in Path(privacy.__file__).parent.glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
-            names = [a.name for a in node.names] if isinstance(node, ast.Import) else [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            names = (
+                [a.name for a in node.names]
+                if isinstance(node, ast.Import)
+                else [node.module or ""]
+                if isinstance(node, ast.ImportFrom)
+                else []
+            )
             assert not [name for name in names if name.split(".")[0] in ("opentelemetry", "sentry_sdk")]

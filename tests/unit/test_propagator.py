@@ -213,9 +213,7 @@ def test_a_new_trace_is_headed_here() -> None:
         span_context = span.get_span_context()
     state = span_context.trace_state["sentry"]
     sampled, rand = state[2] == "1", state.rpartition("x:")[2]
-    assert (
-        carrier["sentry-trace"] == f"{span_context.trace_id:032x}-{span_context.span_id:016x}-{int(sampled)}"
-    )
+    assert carrier["sentry-trace"] == f"{span_context.trace_id:032x}-{span_context.span_id:016x}-{int(sampled)}"
     assert items(carrier["baggage"]) == {
         "sentry-trace_id": f"{span_context.trace_id:032x}",
         "sentry-public_key": "key",
@@ -362,9 +360,7 @@ def test_third_party_baggage_of_carrier_and_context() -> None:
     with tracer_with().start_as_current_span("x"):
         by_hand = injected({"Baggage": "user=1;p=2,sentry-release=old"}, OURS)
         assert list(by_hand) == ["Baggage", "sentry-trace"]
-        assert (
-            by_hand["Baggage"].startswith("user=1;p=2,sentry-trace_id=") and "old" not in by_hand["Baggage"]
-        )
+        assert by_hand["Baggage"].startswith("user=1;p=2,sentry-trace_id=") and "old" not in by_hand["Baggage"]
         token = otel_context.attach(baggage.set_baggage("k", "v w"))
         assert injected()["baggage"].startswith("k=v+w,sentry-trace_id=")
         otel_context.detach(token)
@@ -383,9 +379,7 @@ def test_write_only_carriers_get_the_contexts_baggage() -> None:
         OURS.inject(carrier, setter=Append())
         otel_context.detach(token)
     written = dict(carrier)
-    assert list(written) == ["sentry-trace", "baggage"] and written["baggage"].startswith(
-        "k=v,sentry-trace_id="
-    )
+    assert list(written) == ["sentry-trace", "baggage"] and written["baggage"].startswith("k=v,sentry-trace_id=")
 
 
 def test_carriers_with_values_of_a_shape_of_their_own() -> None:

@@ -34,9 +34,7 @@ KEEP, RECORD, DROP = (
 @pytest.fixture(autouse=True)
 def _settings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runtime, "_current", None)
-    monkeypatch.setattr(
-        dsc, "_loaded", settings.load({}, environment="test", traces_sample_rate=0.5, release="r")
-    )
+    monkeypatch.setattr(dsc, "_loaded", settings.load({}, environment="test", traces_sample_rate=0.5, release="r"))
 
 
 def remote_context(
@@ -50,16 +48,12 @@ def remote_context(
         items["sample_rate"] = str(rate)
     if rand is not None:
         items["sample_rand"] = str(rand)
-    remote = (
-        dsc.remote_from_w3c(span_context, {}) if bare else dsc.remote_from_sentry(TRACE, 2, sampled, items)
-    )
+    remote = dsc.remote_from_w3c(span_context, {}) if bare else dsc.remote_from_sentry(TRACE, 2, sampled, items)
     context = set_span_in_context(NonRecordingSpan(span_context), otel_context.Context())
     return otel_context.set_value(REMOTE_KEY, remote, context)
 
 
-def ask(
-    sampler: SentrySampler, context: otel_context.Context | None = None, name: str = "job", **more: Any
-) -> Any:
+def ask(sampler: SentrySampler, context: otel_context.Context | None = None, name: str = "job", **more: Any) -> Any:
     return sampler.should_sample(otel_context.Context() if context is None else context, TRACE, name, **more)
 
 
@@ -129,9 +123,7 @@ def test_over_many_traces_the_rate_is_met(rate: float) -> None:
     sampler, n, kept = SentrySampler(traces_sample_rate=rate), 5_000, 0
     for i in range(n):
         decision = decision_of(
-            sampler.should_sample(
-                otel_context.Context(), (i * 0x9E3779B97F4A7C15F39CC0605CEDC834 + 1) % 2**128, "x"
-            )
+            sampler.should_sample(otel_context.Context(), (i * 0x9E3779B97F4A7C15F39CC0605CEDC834 + 1) % 2**128, "x")
         )
         assert decision is not None and decision.sample_rand is not None
         assert decision.sampled is (decision.sample_rand < rate)
@@ -162,9 +154,7 @@ def test_a_deferred_decision_is_ours(rand: float, kept: bool) -> None:
 @pytest.mark.parametrize("flag", [True, False])
 def test_a_bare_traceparent_is_deferred_by_default(flag: bool) -> None:
     """Its flag speaks of another backend; the number comes from the trace id, so all services agree."""
-    assert decision_of(ask(SentrySampler(), remote_context(bare=True, flag=flag))) == Decision(
-        False, 0.5, 0.553213
-    )
+    assert decision_of(ask(SentrySampler(), remote_context(bare=True, flag=flag))) == Decision(False, 0.5, 0.553213)
 
 
 @pytest.mark.parametrize("flag", [True, False])
@@ -216,9 +206,7 @@ def test_children_inherit_without_any_user_code() -> None:
 
 def test_children_of_a_dropped_root_are_dropped() -> None:
     """No recording below a span that is not recorded; the state goes on for the propagator."""
-    tracer = TracerProvider(sampler=SentrySampler(traces_sample_rate=0, record_unsampled=False)).get_tracer(
-        "t"
-    )
+    tracer = TracerProvider(sampler=SentrySampler(traces_sample_rate=0, record_unsampled=False)).get_tracer("t")
     with tracer.start_as_current_span("root"), tracer.start_as_current_span("child") as child:
         assert not child.is_recording() and child.get_span_context().trace_state[KEY].startswith("s:0")
 
@@ -238,13 +226,13 @@ def test_late_children_of_an_ended_unsampled_root_are_recorded_too() -> None:
 def test_traces_sampler_wins_over_the_parent() -> None:
     """The user's function may keep what the parent dropped, and the other way round; then the loss is
     ours."""
-    assert decision_of(
-        ask(SentrySampler(traces_sampler=lambda c: 1.0), remote_context(False, 0.3))
-    ) == Decision(True, 1.0, sample_rand_of(False, 0.3))
+    assert decision_of(ask(SentrySampler(traces_sampler=lambda c: 1.0), remote_context(False, 0.3))) == Decision(
+        True, 1.0, sample_rand_of(False, 0.3)
+    )
     assert losses() == {}
-    assert decision_of(
-        ask(SentrySampler(traces_sampler=lambda c: 0), remote_context(True, 0.3, 0.2))
-    ) == Decision(False, 0.0, 0.2)
+    assert decision_of(ask(SentrySampler(traces_sampler=lambda c: 0), remote_context(True, 0.3, 0.2))) == Decision(
+        False, 0.0, 0.2
+    )
     assert losses() == {"sample_rate": 1}
 
 
@@ -370,15 +358,10 @@ def test_options_and_head_are_not_kept(method: str, key: str) -> None:
     )
     decision = decision_of(result)
     assert result.decision is RECORD and decision is not None and decision.sampled is False and losses() == {}
-    assert (
-        ask(SentrySampler(traces_sample_rate=1), kind=SpanKind.CLIENT, attributes={key: method}).decision
-        is KEEP
-    )
+    assert ask(SentrySampler(traces_sample_rate=1), kind=SpanKind.CLIENT, attributes={key: method}).decision is KEEP
 
 
-@pytest.mark.parametrize(
-    "attributes", [{"db.system": "redis"}, {"db.system.name": "redis"}, {"db.system": "valkey"}]
-)
+@pytest.mark.parametrize("attributes", [{"db.system": "redis"}, {"db.system.name": "redis"}, {"db.system": "valkey"}])
 def test_polling_of_the_broker_makes_no_traces(attributes: dict[str, Any]) -> None:
     """Redis commands outside any trace are dropped silently; with a parent, or by option, they are spans."""
     sampler = SentrySampler(traces_sample_rate=1)
@@ -495,9 +478,7 @@ def test_the_entry_point(arg: str | None, rate: float, capsys: pytest.CaptureFix
 def test_a_later_configure_is_taken_over() -> None:
     """`update` takes rate, function and patterns."""
     sampler = SentrySampler()
-    sampler.update(
-        settings.load({}, environment="test", traces_sample_rate=1.0, ignore_transactions=("job",))
-    )
+    sampler.update(settings.load({}, environment="test", traces_sample_rate=1.0, ignore_transactions=("job",)))
     assert ask(sampler).decision is RECORD and ask(sampler, name="other").decision is KEEP
 
 

@@ -71,9 +71,7 @@ def make(receiver: Receiver) -> Iterator[Callable[..., Sender]]:
 
 def names(receiver: Receiver) -> list[str]:
     """Names of the items accepted, in order of arrival."""
-    return [
-        one.json["name"] for got in receiver.envelopes for one in got.items if one.type != "client_report"
-    ]
+    return [one.json["name"] for got in receiver.envelopes for one in got.items if one.type != "client_report"]
 
 
 def test_delivers_on_one_connection(receiver: Receiver, make: Callable[..., Sender]) -> None:
@@ -196,9 +194,7 @@ def test_retry_after_holds_everything(receiver: Receiver, make: Callable[..., Se
     assert names(receiver) == ["later"]
 
 
-@pytest.mark.parametrize(
-    ("status", "reason"), [(413, "send_error"), (400, "network_error"), (403, "network_error")]
-)
+@pytest.mark.parametrize(("status", "reason"), [(413, "send_error"), (400, "network_error"), (403, "network_error")])
 def test_refusals(receiver: Receiver, make: Callable[..., Sender], status: int, reason: str) -> None:
     """A 4xx is final: counted, not tried again, and the next item goes on at once."""
     receiver.answer(status)

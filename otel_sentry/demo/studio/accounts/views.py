@@ -38,9 +38,7 @@ def signup(request: HttpRequest) -> JsonResponse:
 @tag_business_operation("login", module="accounts")
 def log_in(request: HttpRequest) -> JsonResponse:
     """Log a member in."""
-    member = authenticate(
-        request, username=request.POST.get("username"), password=request.POST.get("password")
-    )
+    member = authenticate(request, username=request.POST.get("username"), password=request.POST.get("password"))
     if member is None:
         return JsonResponse({"error": "wrong name or password"}, status=403)
     login(request, member)

@@ -24,9 +24,7 @@ class Post(models.Model):
         NEW = "new"
         RENDERED = "rendered"
 
-    author = models.ForeignKey(
-        settings.AUTH_USER_MODEL, null=True, on_delete=models.CASCADE, related_name="posts"
-    )
+    author = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.CASCADE, related_name="posts")
     title = models.CharField(max_length=200)
     kind = models.CharField(max_length=8, choices=Kind.choices, default=Kind.NOTE)
     body = models.TextField(blank=True)

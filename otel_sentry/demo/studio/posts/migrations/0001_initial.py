@@ -18,9 +18,7 @@ class Migration(migrations.Migration):
             fields=[
                 (
                     "id",
-                    models.BigAutoField(
-                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
-                    ),
+                    models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID"),
                 ),
                 ("title", models.CharField(max_length=200)),
                 (
@@ -38,9 +36,7 @@ class Migration(migrations.Migration):
                 ("columns", models.PositiveSmallIntegerField(default=0)),
                 (
                     "status",
-                    models.CharField(
-                        choices=[("new", "New"), ("rendered", "Rendered")], default="new", max_length=8
-                    ),
+                    models.CharField(choices=[("new", "New"), ("rendered", "Rendered")], default="new", max_length=8),
                 ),
                 ("created", models.DateTimeField(auto_now_add=True)),
                 (
@@ -59,9 +55,7 @@ class Migration(migrations.Migration):
             fields=[
                 (
                     "id",
-                    models.BigAutoField(
-                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
-                    ),
+                    models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID"),
                 ),
                 (
                     "member",
@@ -79,9 +73,7 @@ class Migration(migrations.Migration):
                 ),
             ],
             options={
-                "constraints": [
-                    models.UniqueConstraint(fields=("post", "member"), name="one_like_per_member")
-                ],
+                "constraints": [models.UniqueConstraint(fields=("post", "member"), name="one_like_per_member")],
             },
         ),
         migrations.CreateModel(
@@ -89,9 +81,7 @@ class Migration(migrations.Migration):
             fields=[
                 (
                     "id",
-                    models.BigAutoField(
-                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
-                    ),
+                    models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID"),
                 ),
                 ("width", models.PositiveIntegerField()),
                 ("checksum", models.CharField(max_length=64)),
@@ -105,9 +95,7 @@ class Migration(migrations.Migration):
                 ),
             ],
             options={
-                "constraints": [
-                    models.UniqueConstraint(fields=("post", "width"), name="one_rendition_per_width")
-                ],
+                "constraints": [models.UniqueConstraint(fields=("post", "width"), name="one_rendition_per_width")],
             },
         ),
     ]

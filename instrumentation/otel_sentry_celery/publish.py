@@ -1,0 +1,70 @@
+"""One call of ``Celery.send_task``: who publishes, and what becomes of the span when that fails.
+
+contrib starts the PRODUCER span in one signal and ends it in the next, which Celery does not send when the
+broker can't be reached: the span then stays the current one for good. And it finds the span through the
+registered task: that of a task of another code base (``send_task("name")``) ends before the message is sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import Any
+
+from opentelemetry.instrumentation.celery import utils
+
+from otel_sentry import guard
+
+
+class Publish:
+    """*task* is the registered task, or an `Unregistered` for contrib to hang its span on."""
+
+    __slots__ = ("app", "task", "task_id")
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+        self.task: Any = None
+        self.task_id: Any = None
+
+
+class Unregistered:
+    """A task that this process knows by name only."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+
+_current: ContextVar[Publish | None] = ContextVar("otel_sentry_celery_publish", default=None)
+
+
+def current() -> Publish | None:
+    """The innermost `send_task` that runs here."""
+    return _current.get()
+
+
+def begin(publish: Publish, kwargs: dict[str, Any]) -> None:
+    """Fill in *publish* from the arguments of ``before_task_publish``; give contrib a task in any case."""
+    publish.task = utils.retrieve_task_from_sender(kwargs) or Unregistered(str(kwargs.get("sender")))
+    publish.task_id = utils.retrieve_task_id_from_message(kwargs)
+    kwargs["sender"] = publish.task
+
+
+def send_task(wrapped: Callable[..., Any], app: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Around ``Celery.send_task``, which every way to publish a task goes through."""
+    publish = Publish(app)
+    token = _current.set(publish)
+    try:
+        return wrapped(*args, **kwargs)
+    except BaseException as exc:
+        with guard.block("celery publish"):
+            _abandon(publish, exc)
+        raise
+    finally:
+        _current.reset(token)
+
+
+def _abandon(publish: Publish, exc: BaseException) -> None:
+    known = utils.retrieve_context(publish.task, publish.task_id, is_publish=True)
+    if known is not None:
+        known[1].__exit__(type(exc), exc, exc.__traceback__)
+        utils.detach_context(publish.task, publish.task_id, is_publish=True)
