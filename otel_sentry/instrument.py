@@ -20,7 +20,7 @@ CONTRIB_GROUP = "opentelemetry_instrumentor"
 
 #: Instrumentor -> the module whose import makes it load. Names that are missing here load at once.
 TRIGGERS = {
-    "aiohttp-client": "aiohttp.client",
+    "aiohttp-client": "aiohttp",
     "asgi": "asgiref",
     "asyncpg": "asyncpg",
     "boto3": "boto3",
@@ -33,6 +33,7 @@ TRIGGERS = {
     "grpc_client": "grpc",
     "grpc_server": "grpc",
     "httpx": "httpx",
+    "httpx2": "httpx2",
     "jinja2": "jinja2",
     "pika": "pika",
     "psycopg": "psycopg",
@@ -46,7 +47,7 @@ TRIGGERS = {
     "starlette": "starlette",
     "tornado": "tornado",
     "urllib": "urllib.request",
-    "urllib3": "urllib3.connectionpool",
+    "urllib3": "urllib3",
 }
 
 #: contrib's own logging handler replaces `logging.basicConfig`; our log hook does what it is for.
@@ -89,11 +90,12 @@ def arrange(entry_point: EntryPoint) -> None:
         _defer_django(load)
     else:
         when_imported(trigger, load)
+        when_imported(entry_point.module, functools.partial(_load_postponed, name, entry_point))
 
 
 def when_imported(module: str, action: Callable[[], None]) -> None:
     """Call *action* after *module* has been imported; now, if it has."""
-    if module in sys.modules and not getattr(getattr(sys.modules[module], "__spec__", None), "_initializing", False):
+    if module in sys.modules and not _is_half_imported(module):
         action()
         return
     import wrapt
@@ -110,12 +112,42 @@ def _defer_django(load: Callable[[], None]) -> None:
 
             otel_sentry_django.defer(load)
 
+    def trace_caches() -> None:
+        with guard.block("Django's caches"):
+            from otel_sentry_django import caches
+
+            caches.install()
+
     when_imported("django.core.handlers.base", defer)
+    when_imported("django.core.cache", trace_caches)  # workers and commands use caches too
+
+
+#: Instrumentors whose library was imported by the import of the instrumentor's own module.
+_postponed: set[str] = set()
 
 
 def _load(name: str, entry_point: EntryPoint) -> None:
-    if status.get(name) == "loaded":
+    if status.get(name) != "waiting":
         return
+    if _is_half_imported(entry_point.module):
+        # The application, or another instrumentor of the same module, is importing it; then comes `_load_postponed`.
+        _postponed.add(name)
+        return
+    _load_now(name, entry_point)
+
+
+def _load_postponed(name: str, entry_point: EntryPoint) -> None:
+    if name in _postponed:
+        _postponed.discard(name)
+        _load_now(name, entry_point)
+
+
+def _is_half_imported(module: str) -> bool:
+    spec = getattr(sys.modules.get(module), "__spec__", None)
+    return bool(getattr(spec, "_initializing", False))
+
+
+def _load_now(name: str, entry_point: EntryPoint) -> None:
     status[name] = "loading"  # the instrumentor imports its library: the hook may fire again meanwhile
     problem: str | None = "it raised (see above)"
     with guard.block(f"instrumentor {name}"):

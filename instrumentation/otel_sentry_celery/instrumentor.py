@@ -15,6 +15,7 @@ from celery import signals
 from celery.app.base import Celery  # not from `celery`: that is half imported when the distro's hook runs
 from celery.exceptions import Ignore, Reject, Retry, TimeLimitExceeded
 from celery.utils.serialization import UnpickleableExceptionWrapper
+from kombu.messaging import Producer
 from opentelemetry import context
 from opentelemetry.instrumentation.celery import CeleryInstrumentor as _Contrib
 from opentelemetry.instrumentation.celery import celery_getter, utils
@@ -22,6 +23,7 @@ from opentelemetry.propagate import extract
 from opentelemetry.trace import get_current_span
 
 from otel_sentry import errors, guard
+from otel_sentry.instrumentor import OneInstance
 from otel_sentry_celery import publish
 
 #: Message header with the time of publishing, in seconds since the epoch; the same that sentry-python uses.
@@ -32,18 +34,10 @@ _SYSTEMS = {"amqp": "rabbitmq", "sqs": "aws_sqs"}
 _system_of_app: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
 
 
-class CeleryInstrumentor(_Contrib):
+class CeleryInstrumentor(OneInstance, _Contrib):
     """Use it as contrib's, `use_span_links` included."""
 
     _hooked = False
-
-    def __new__(cls) -> CeleryInstrumentor:
-        """One instance for contrib's class and ours, so that calling contrib's too does nothing twice."""
-        if not isinstance(_Contrib._instance, cls):
-            former, _Contrib._instance = _Contrib._instance, object.__new__(cls)
-            _Contrib._instance.__dict__.update(former.__dict__ if former else {})
-        instance: CeleryInstrumentor = _Contrib._instance
-        return instance
 
     def _instrument(self, **kwargs: Any) -> None:
         # contrib connects the methods that are overridden below.
@@ -51,12 +45,16 @@ class CeleryInstrumentor(_Contrib):
         signals.worker_process_shutdown.connect(_flush, weak=False)
         signals.worker_shutdown.connect(_flush, weak=False)
         wrapt.wrap_function_wrapper(Celery, "send_task", publish.send_task)
+        if hasattr(Producer, "_publish"):  # private: without it only the size of the body is missing
+            wrapt.wrap_function_wrapper(Producer, "_publish", publish.measure)
 
     def _uninstrument(self, **kwargs: Any) -> None:
         super()._uninstrument(**kwargs)
         signals.worker_process_shutdown.disconnect(_flush)
         signals.worker_shutdown.disconnect(_flush)
         setattr(Celery, "send_task", Celery.send_task.__wrapped__)
+        if hasattr(Producer, "_publish"):
+            setattr(Producer, "_publish", Producer._publish.__wrapped__)
 
     def _trace_prerun(self, *args: Any, **kwargs: Any) -> None:
         super()._trace_prerun(*args, **kwargs)
@@ -149,6 +147,9 @@ def _describe_run(task: Any, task_id: Any) -> None:
         if enqueued is not None:
             latency_ms = (time.time() - enqueued) * 1000
             attributes["messaging.message.receive.latency"] = max(0.0, round(latency_ms, 3))
+        size = getattr(request, publish.SIZE_HEADER, None)
+        if isinstance(size, int):
+            attributes["messaging.message.body.size"] = size
     known[0].set_attributes(attributes)
 
 

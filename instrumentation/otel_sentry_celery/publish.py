@@ -14,6 +14,7 @@ from typing import Any
 from opentelemetry.instrumentation.celery import utils
 
 from otel_sentry import guard
+from otel_sentry.caches import size_of
 
 
 class Publish:
@@ -61,6 +62,29 @@ def send_task(wrapped: Callable[..., Any], app: Any, args: tuple[Any, ...], kwar
         raise
     finally:
         _current.reset(token)
+
+
+#: Message header with the size of the message's body in bytes, so that the worker knows it too.
+SIZE_HEADER = "otel-sentry-body-size"
+
+
+def measure(wrapped: Callable[..., Any], producer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Around kombu's ``Producer._publish``, which has the body as it goes out and the message's headers."""
+    publish = _current.get()
+    if publish is not None and publish.task is not None and len(args) > 4:
+        with guard.block("celery publish"):
+            _measured(publish, args[0], args[4])
+    return wrapped(*args, **kwargs)
+
+
+def _measured(publish: Publish, body: Any, headers: Any) -> None:
+    size = size_of(body)
+    if size is None or not isinstance(headers, dict):
+        return
+    headers[SIZE_HEADER] = size
+    known = utils.retrieve_context(publish.task, publish.task_id, is_publish=True)
+    if known is not None and known[0].is_recording():
+        known[0].set_attribute("messaging.message.body.size", size)
 
 
 def _abandon(publish: Publish, exc: BaseException) -> None:

@@ -17,25 +17,19 @@ from opentelemetry.instrumentation.django.middleware.otel_middleware import _Dja
 from opentelemetry.trace import Span
 
 from otel_sentry import ambient, errors, guard
+from otel_sentry.instrumentor import OneInstance
 from otel_sentry.trace.segment import Segment, current_segment, segment_of
+from otel_sentry_django import caches
 from otel_sentry_django.request import describe, known_user
 
 _UID = "otel_sentry_django"
 
 
-class DjangoInstrumentor(_Contrib):
+class DjangoInstrumentor(OneInstance, _Contrib):
     """Use it as contrib's; hooks given to `instrument` run after ours."""
 
     _opentelemetry_middleware = "otel_sentry_django.middleware.Middleware"
     _hooked = False
-
-    def __new__(cls) -> DjangoInstrumentor:
-        """One instance for contrib's class and ours, so that calling contrib's too does nothing twice."""
-        if not isinstance(_Contrib._instance, cls):
-            former, _Contrib._instance = _Contrib._instance, object.__new__(cls)
-            _Contrib._instance.__dict__.update(former.__dict__ if former else {})
-        instance: DjangoInstrumentor = _Contrib._instance
-        return instance
 
     def instrument(self, **kwargs: Any) -> Any:
         """As contrib's. Where the application calls contrib's itself, before or after us, all hooks run."""
@@ -60,10 +54,12 @@ class DjangoInstrumentor(_Contrib):
         _DjangoMiddleware._otel_response_hook = _on_response
         _add_hooks(*theirs)
         got_request_exception.connect(_on_exception, dispatch_uid=_UID)
+        caches.install()
 
     def _uninstrument(self, **kwargs: Any) -> None:
         super()._uninstrument(**kwargs)
         got_request_exception.disconnect(dispatch_uid=_UID)
+        caches.uninstall()
         for name in ("_otel_request_hook", "_otel_response_hook"):
             setattr(_DjangoMiddleware, name, None)
         self._hooked = False

@@ -17,19 +17,13 @@ from opentelemetry.instrumentation.psycopg2 import CursorTracer
 from opentelemetry.instrumentation.psycopg2 import Psycopg2Instrumentor as _Contrib
 from psycopg2.sql import Composable
 
+from otel_sentry.instrumentor import OneInstance
+
 _METHODS = ("get_operation_name", "get_statement")
 
 
-class Psycopg2Instrumentor(_Contrib):
+class Psycopg2Instrumentor(OneInstance, _Contrib):
     """Use it as contrib's; `psycopg2` and `psycopg2-binary` both count as the driver."""
-
-    def __new__(cls, *args: Any, **kwargs: Any) -> Psycopg2Instrumentor:
-        """One instance for contrib's class and ours, so that calling contrib's too does nothing twice."""
-        if not isinstance(_Contrib._instance, cls):
-            former, _Contrib._instance = _Contrib._instance, object.__new__(cls)
-            _Contrib._instance.__dict__.update(former.__dict__ if former else {})
-        instance: Psycopg2Instrumentor = _Contrib._instance
-        return instance
 
     def _instrument(self, **kwargs: Any) -> None:
         super()._instrument(**kwargs)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import sys
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from otel_sentry import guard, runtime
@@ -17,9 +18,17 @@ from otel_sentry import guard, runtime
 #: change it.
 event_level: int | None = logging.ERROR
 
-#: Their errors are about delivering errors, are said by us already, or repeat what a signal of Django's brings with
-#: its traceback (sentry-python leaves the same two out).
-_IGNORED = ("otel_sentry", "opentelemetry", "sentry_sdk", "urllib3.connectionpool", "django.request", "django.server")
+#: Their errors are about delivering errors, are said by us already, or repeat what a signal of Django's or Celery's
+#: brings with its traceback (sentry-python leaves the same ones out).
+_IGNORED = (
+    "otel_sentry",
+    "opentelemetry",
+    "sentry_sdk",
+    "urllib3.connectionpool",
+    "django.request",
+    "django.server",
+    "celery.worker.request",
+)
 _LEVELS = {
     logging.WARNING: "warning",
     logging.ERROR: "error",
@@ -27,6 +36,8 @@ _LEVELS = {
     logging.INFO: "info",
 }
 _RECORD_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+#: Where log records go beside issues, when logs are on; `otel_sentry.signals` sets it.
+log_sink: Callable[[logging.LogRecord], None] | None = None
 _busy = threading.local()
 _active = False
 #: What stood in the place of a hook of ours that is in place.
@@ -45,9 +56,10 @@ def install() -> None:
 
 def uninstall() -> None:
     """Take the hooks away again; one that somebody has wrapped since stays, and does nothing. Idempotent."""
-    global _active, event_level
+    global _active, event_level, log_sink
     _active = False
     event_level = logging.ERROR
+    log_sink = None
     for owner, key, name, hook in _places():
         if key in _originals and getattr(owner, name) is hook:
             setattr(owner, name, _originals.pop(key))
@@ -98,6 +110,8 @@ def _can_send() -> bool:
 
 def _call_handlers(self: logging.Logger, record: logging.LogRecord) -> None:
     """`logging.Logger.callHandlers`: a handler of ours would be lost to dictConfig and propagate=False."""
+    if log_sink is not None:
+        log_sink(record)
     if event_level is not None and record.levelno >= event_level:
         _on_record(record)
     _originals["logging"](self, record)
