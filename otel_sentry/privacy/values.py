@@ -119,6 +119,10 @@ def cut(text: str) -> str:
     return text[: space if space > 0 else MAX_TEXT]
 
 
+#: A replacement may end up beside what makes a pair with it ("password[Filtered]:..."): look again, but not for ever.
+_MAX_PASSES = 4
+
+
 def scrub_text(text: str, *, pii: bool = False) -> str:
     """The text with each secret as `[Filtered]`; e-mails too unless `pii`. Never raises; idempotent."""
     return _scrub(text, pii, True)
@@ -134,8 +138,12 @@ def _scrub(text: str, pii: bool, pairs: bool) -> str:
         return text
     original = text
     text = cut(text)
-    if suspicious(text):
-        text = _shapes(_named(text, pairs), pii)
+    for _ in range(_MAX_PASSES):
+        if not suspicious(text):
+            break
+        before, text = text, _shapes(_named(text, pairs), pii)
+        if text == before:
+            break
     if text == original and not pii and pairs and len(text) <= _MAX_CLEAN_LENGTH:
         if len(_clean) >= _MAX_CLEAN:
             _clean.clear()
