@@ -20,9 +20,10 @@ from otel_sentry._version import __version__
 
 if TYPE_CHECKING:
     from otel_sentry.ambient import set_business_context, set_user, tag_business_operation
-    from otel_sentry.api import flush, shutdown, span
+    from otel_sentry.api import explain, flush, shutdown, span
     from otel_sentry.bootstrap import configure
     from otel_sentry.errors import capture_custom_exception
+    from otel_sentry.logs import TraceContextFilter
     from otel_sentry.trace.processors import BusinessSpanProcessor, SentrySpanProcessor, UserSpanProcessor
     from otel_sentry.trace.propagator import SentryPropagator
     from otel_sentry.trace.sampler import SentrySampler
@@ -32,10 +33,12 @@ __all__ = [
     "SentryPropagator",
     "SentrySampler",
     "SentrySpanProcessor",
+    "TraceContextFilter",
     "UserSpanProcessor",
     "__version__",
     "capture_custom_exception",
     "configure",
+    "explain",
     "flush",
     "set_business_context",
     "set_user",
@@ -49,9 +52,11 @@ _HOMES = {
     "SentryPropagator": "otel_sentry.trace.propagator",
     "SentrySampler": "otel_sentry.trace.sampler",
     "SentrySpanProcessor": "otel_sentry.trace.processors",
+    "TraceContextFilter": "otel_sentry.logs",
     "UserSpanProcessor": "otel_sentry.trace.processors",
     "capture_custom_exception": "otel_sentry.errors",
     "configure": "otel_sentry.bootstrap",
+    "explain": "otel_sentry.api",
     "flush": "otel_sentry.api",
     "set_business_context": "otel_sentry.ambient",
     "set_user": "otel_sentry.ambient",

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from opentelemetry import trace
 
-from otel_sentry import guard, process
+from otel_sentry import guard, process, runtime
+
+if TYPE_CHECKING:
+    from otel_sentry.convention import Explanation
 
 
 def span(name: str, /, **attributes: Any) -> AbstractContextManager[trace.Span]:
@@ -25,6 +28,21 @@ def span(name: str, /, **attributes: Any) -> AbstractContextManager[trace.Span]:
 
     """
     return trace.get_tracer("otel_sentry").start_as_current_span(name, attributes=attributes)
+
+
+def explain(span: Any) -> Explanation:
+    """Which rules make *span* what it is in Sentry; ``print(explain(span))`` says it in words.
+
+    Args:
+        span: an SDK span, running or finished. A running one may still change: instrumentors add attributes at the end.
+
+    """
+    from otel_sentry.convention import explain as explained  # its tables are not needed at start-up
+
+    current = runtime.get()
+    style = current.settings.django_transaction_style if current is not None else "otel"
+    parent = span.parent
+    return explained(span, is_root=parent is None or parent.is_remote, style=style)
 
 
 @guard.call("flush", default=False)

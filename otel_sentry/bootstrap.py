@@ -6,15 +6,16 @@ import functools
 import os
 from typing import TYPE_CHECKING, Any
 
-from otel_sentry import guard, process, runtime
+from otel_sentry import guard, process, runtime, signals
 from otel_sentry.runtime import Runtime
 from otel_sentry.settings import Settings, load
 
 if TYPE_CHECKING:
-    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 
     from otel_sentry.sentry.dsn import Dsn
     from otel_sentry.sentry.sender import Sender
+    from otel_sentry.trace.segment import Segment
 
 #: Names of `OTEL_TRACES_EXPORTER` that are ours or mean "no exporter".
 OURS = "otel_sentry"
@@ -67,7 +68,7 @@ def build(settings: Settings, overrides: dict[str, Any] | None = None) -> Runtim
         guard.say("off: OTEL_SDK_DISABLED=true")
         return None
     dsn = _parse_dsn(settings)
-    if dsn is None and not settings.spotlight and not _other_exporters(settings):
+    if dsn is None and not settings.spotlight and not _other_exporters(settings) and not signals.wanted(settings):
         if not settings.dsn:
             guard.say(
                 "off: no SENTRY_DSN and no other backend; set SENTRY_DSN=https://<key>@<host>/<project> to turn it on"
@@ -85,6 +86,7 @@ def build(settings: Settings, overrides: dict[str, Any] | None = None) -> Runtim
         other_backends=bool(_other_exporters(settings)),
         base=_users_sampler(settings),
         ignore_transactions=settings.ignore_transactions,
+        default_ignores=settings.default_ignores,
         w3c_parent=settings.w3c_parent,
         style=settings.django_transaction_style,
         downsample_factor=_downsample_factor,
@@ -93,8 +95,13 @@ def build(settings: Settings, overrides: dict[str, Any] | None = None) -> Runtim
         sampler,
         sender=current_sender if to_sentry else lambda: None,
         encode=encoder(_common),
+        transactions=_trace_format(settings) == "transaction",
         max_breadcrumbs=settings.max_breadcrumbs,
         late_grace=settings.late_grace,
+        keep=settings.keep,
+        ignore_spans=settings.ignore_spans,
+        spills=_spills(settings, dsn),
+        **_root_hooks(sender, to_sentry),
     )
     from otel_sentry.trace.segment import table
 
@@ -102,6 +109,20 @@ def build(settings: Settings, overrides: dict[str, Any] | None = None) -> Runtim
     built = Runtime(settings, dsn, sender, sampler, pipeline, overrides=dict(overrides or {}))
     runtime.set_current(built)
     return built
+
+
+def _root_hooks(sender: Sender | None, to_sentry: bool) -> dict[str, Any]:
+    """What is to happen at local roots: profiles, and sessions, which need no sampled trace."""
+    if sender is None:
+        return {}
+    from otel_sentry.sentry import profiling, sessions
+
+    def on_finish(segment: Segment, root: ReadableSpan) -> None:
+        sessions.count(segment, root)
+        if segment.profile is not None:
+            profiling.end(segment)
+
+    return {"on_begin": profiling.begin if to_sentry else None, "on_finish": on_finish}
 
 
 def _asked(settings: Settings) -> bool:
@@ -131,6 +152,10 @@ def _make_sender(settings: Settings, dsn: Dsn | None) -> Sender | None:
     targets = []
     if dsn is not None:
         targets.append(Target(dsn.envelope_url, {"X-Sentry-Auth": dsn.auth_header}, primary=True))
+        if _trace_format(settings) == "otlp":
+            from otel_sentry.sentry.otlp import target
+
+            targets.append(target(dsn))
     if settings.spotlight:
         targets.append(Target(settings.spotlight, {}, primary=dsn is None))
     if not targets:
@@ -159,11 +184,11 @@ def _downsample_factor() -> int:
 def _common() -> Any:
     """What all transactions of the set-up in force share."""
     current = runtime.get()
-    return _common_for(current.settings, current.provider) if current else None
+    return _common_for(current.settings, current.provider, current.dsn) if current else None
 
 
 @functools.lru_cache(maxsize=2)
-def _common_for(settings: Settings, provider: Any) -> Any:
+def _common_for(settings: Settings, provider: Any, dsn: Dsn | None) -> Any:
     from otel_sentry.sentry import transaction
     from otel_sentry.sentry.events import apply_scope
 
@@ -178,9 +203,34 @@ def _common_for(settings: Settings, provider: Any) -> Any:
         pii=settings.send_default_pii,
         max_spans=settings.max_spans,
         max_bytes=settings.max_segment_bytes,
+        format=_trace_format(settings),
+        overflow=_overflows(settings, dsn),
         before_send_transaction=settings.before_send_transaction,
         apply_scope=apply_scope,
     )
+
+
+def _trace_format(settings: Settings) -> str:
+    """`OTEL_SENTRY_TRACE_FORMAT`, as far as it can be had: without a DSN (Spotlight) and without OTLP's encoder not."""
+    if settings.trace_format == "otlp" and settings.dsn:
+        from otel_sentry.sentry.otlp import installed
+
+        if not installed():
+            guard.say_once("otlp", "transactions are sent: OTEL_SENTRY_TRACE_FORMAT=otlp needs otel-sentry[otlp]")
+            return "transaction"
+    return settings.trace_format if settings.dsn else "transaction"
+
+
+def _overflows(settings: Settings, dsn: Dsn | None) -> bool:
+    """Does what a transaction has no room for leave as span v2?"""
+    from otel_sentry.sentry.formats import takes_span_v2
+
+    return settings.overflow == "span" or (settings.overflow == "auto" and takes_span_v2(dsn))
+
+
+def _spills(settings: Settings, dsn: Dsn | None) -> bool:
+    """Can spans leave one by one, before their root has ended?"""
+    return _trace_format(settings) != "transaction" or _overflows(settings, dsn)
 
 
 def _users_sampler(settings: Settings) -> Any:
@@ -279,6 +329,7 @@ def _set_propagator(settings: Settings) -> None:
 
 
 def _install_hooks(built: Runtime) -> None:
+    signals.install(built)
     if built.sender is None:
         return
     from otel_sentry.sentry import hooks, takeover
@@ -307,6 +358,8 @@ def _amend(current: Runtime, settings: dict[str, Any]) -> None:
         guard.say("the DSN stays the one of the first set-up; set SENTRY_DSN instead of passing another one")
     current.overrides, current.settings = overrides, loaded
     current.sampler.update(loaded)
+    current.pipeline.update(loaded)
+    signals.install(current)
 
 
 def start_line(built: Runtime) -> str:
@@ -317,10 +370,12 @@ def start_line(built: Runtime) -> str:
         parts.append(f"errors to Sentry project {built.dsn.project_id} at {built.dsn.host}")
         if OURS in settings.traces_exporter:
             rate = "traces_sampler" if settings.traces_sampler else f"{settings.traces_sample_rate:.4g}"
-            parts.append(f"traces too (rate {rate})")
+            form = {"span": ", as spans", "otlp": ", by OTLP"}.get(_trace_format(settings), "")
+            parts.append(f"traces too (rate {rate}{form})")
     if settings.spotlight:
         parts.append("Spotlight")
     parts.extend(_other_exporters(settings))
+    parts.extend(signals.described(settings, to_sentry=built.sender is not None))
     where = settings.environment
     if settings.environment_assumed:
         where += " (assumed: set SENTRY_ENVIRONMENT)"

@@ -27,15 +27,24 @@ def lost(reason: str, category: str, quantity: int = 1) -> None:
     _totals[key] += quantity
 
 
+def take_back(reason: str, category: str, quantity: int = 1) -> None:
+    """What was counted as lost is sent after all. Reported already, it is set off against the next ones."""
+    key = (reason, category)
+    _pending[key] -= quantity
+    _totals[key] -= quantity
+
+
 def drain() -> list[Loss]:
     """Take what was counted since the last call."""
     taken: list[Loss] = []
+    owed: list[Loss] = []
     while _pending:
         try:
             (reason, category), quantity = _pending.popitem()
         except KeyError:
             break
-        taken.append((reason, category, quantity))
+        (taken if quantity > 0 else owed).append((reason, category, quantity))
+    put_back(loss for loss in owed if loss[2])
     return taken
 
 

@@ -127,13 +127,19 @@ _postponed: set[str] = set()
 
 
 def _load(name: str, entry_point: EntryPoint) -> None:
-    if status.get(name) != "waiting":
+    if status.get(name) != "waiting" or _exiting():
         return
     if _is_half_imported(entry_point.module):
         # The application, or another instrumentor of the same module, is importing it; then comes `_load_postponed`.
         _postponed.add(name)
         return
     _load_now(name, entry_point)
+
+
+def _exiting() -> bool:
+    """What is imported for the last delivery needs no instrumentor, and its meters would come too late."""
+    process = sys.modules.get("otel_sentry.process")
+    return process is not None and process.shutting_down
 
 
 def _load_postponed(name: str, entry_point: EntryPoint) -> None:

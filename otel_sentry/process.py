@@ -12,10 +12,12 @@ import time
 from collections.abc import Callable
 from types import FrameType
 
-from otel_sentry import counters, guard, runtime
+from otel_sentry import counters, guard, runtime, signals
 from otel_sentry.trace.segment import table
 
 _installed = False
+#: `shutdown` is at work.
+shutting_down = False
 
 
 def install() -> None:
@@ -43,41 +45,53 @@ def flush_now(timeout: float | None = None) -> bool:
         return True
     budget = current.settings.shutdown_timeout if timeout is None else timeout
     deadline = time.monotonic() + budget
-    done = True
+    # Metric readers first: what they collect may go to Sentry.
+    done = _within(budget / 2, *signals.others("force_flush"))
+    signals.drain()
     if current.sender is not None:
-        done = current.sender.flush(budget)
-    flush_others = _other_backends(current, "force_flush")
-    if flush_others is not None:
-        done = _within(deadline - time.monotonic(), flush_others) and done
-    return done
+        done = current.sender.flush(max(0.0, deadline - time.monotonic())) and done
+    return _within(deadline - time.monotonic(), *_other_backends(current, "force_flush")) and done
 
 
 def shutdown() -> None:
     """Send what is there and stop, within `shutdown_timeout` seconds. Runs at exit; safe to call again."""
+    global shutting_down
     current = runtime.get()
     if current is None:
         return
+    shutting_down = True
     with guard.block("shutdown"):
         deadline = time.monotonic() + current.settings.shutdown_timeout
-        shut_others = _other_backends(current, "shutdown")
-        if shut_others is not None:
-            _within(current.settings.shutdown_timeout / 2, shut_others)
+        others = [*_other_backends(current, "shutdown"), *signals.others("shutdown")]
+        signals.stopped()
+        _within(current.settings.shutdown_timeout / 2, *others)
+        signals.drain()
         if current.sender is not None:
+            current.pipeline.finish_open()
             current.sender.close(max(0.0, deadline - time.monotonic()))
+    shutting_down = False
 
 
-def _other_backends(current: runtime.Runtime, method: str) -> Callable[[], object] | None:
+def _other_backends(current: runtime.Runtime, method: str) -> list[Callable[[], object]]:
     """*method* of the provider, where it has processors besides ours; ours do nothing there."""
     provider = current.provider
-    if provider is None or not getattr(provider, "has_other_backends", True):
-        return None
-    return getattr(provider, method, None)
+    if provider is None or not getattr(provider, "has_other_backends", True) or not hasattr(provider, method):
+        return []
+    return [getattr(provider, method)]
 
 
-def _within(seconds: float, function: Callable[[], object]) -> bool:
-    """Run *function* for at most *seconds*: OTel's own flush ignores its time-out (opentelemetry-python#4568)."""
-    if seconds <= 0:
+def _within(seconds: float, *functions: Callable[[], object]) -> bool:
+    """Run *functions* side by side, for at most *seconds* in all: OTel's own flush ignores its time-out
+    (opentelemetry-python#4568), and one backend that hangs must not cost the others their turn."""
+    if functions and seconds <= 0:
         return False
+    deadline = time.monotonic() + seconds
+    started = [_start(function) for function in functions]
+    return all(finished.wait(max(0.0, deadline - time.monotonic())) for finished in started)
+
+
+def _start(function: Callable[[], object]) -> threading.Event:
+    """Run *function* in a thread of its own; the event says when it is done."""
     finished = threading.Event()
 
     def run() -> None:
@@ -90,7 +104,7 @@ def _within(seconds: float, function: Callable[[], object]) -> bool:
         _thread.start_new_thread(run, ())
     except RuntimeError:  # Python 3.12+ starts no threads once the interpreter shuts down
         run()
-    return finished.wait(seconds)
+    return finished
 
 
 def _install_sigterm() -> None:

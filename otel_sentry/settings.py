@@ -16,6 +16,7 @@ from typing import Any
 
 from otel_sentry import parse
 from otel_sentry.detect import environment_of, release_of, resource_attributes, server_name_of
+from otel_sentry.trace import rules
 
 Hook = Callable[..., Any]
 
@@ -66,6 +67,13 @@ class Settings:
         "SENTRY_RELEASE",
         shown="`service.version` of the resource, else the git commit, else the CI's variable",
     )
+    auto_session_tracking: bool = _row(
+        True,
+        "Release health: count the requests served, those with errors and those that crashed.",
+        "SENTRY_AUTO_SESSION_TRACKING",
+        parse=parse.boolean,
+        shown="true where a release is known",
+    )
     dist: str | None = _row(None, "Distribution within a release.", "SENTRY_DIST")
     service_name: str = _row(
         "unknown_service", "Service name.", "OTEL_SERVICE_NAME", shown="`service.name` of the resource"
@@ -93,16 +101,40 @@ class Settings:
     sample_rate: float = _row(1.0, "Share of error events sent, 0 to 1.", "SENTRY_SAMPLE_RATE", parse=parse.rate)
     profiles_sample_rate: float = _row(
         0.05,
-        "Share of sampled segments that carry a profile (read and checked; profiling itself is not built yet).",
+        "Share of sampled requests and tasks that carry a profile, 0 to 1.",
         "SENTRY_PROFILES_SAMPLE_RATE",
         parse=parse.rate,
         shown="1.0 development, 0.3 staging, 0.05 production",
+    )
+    profile_session_sample_rate: float | None = _row(
+        None,
+        "Share of processes that are profiled all the time, from their first sampled request or task on.",
+        "SENTRY_PROFILE_SESSION_SAMPLE_RATE",
+        parse=parse.rate,
     )
     ignore_transactions: tuple[str, ...] = _row(
         (),
         "Regular expressions; a root whose name or path matches one is not sent.",
         "OTEL_SENTRY_IGNORE_TRANSACTIONS",
         parse=parse.patterns,
+    )
+    default_ignores: bool = _row(
+        True,
+        "Leave out health checks (by path or caller) and static files.",
+        "OTEL_SENTRY_DEFAULT_IGNORES",
+        parse=parse.boolean,
+    )
+    ignore_spans: tuple[str, ...] = _row(
+        (),
+        "Spans below a root that are not sent, e.g. `name=connect,op=db.redis&attr.db.namespace=1*` (`&`: all hold).",
+        "OTEL_SENTRY_IGNORE_SPANS",
+        parse=rules.span_rules,
+    )
+    keep: rules.Keep | None = _row(
+        None,
+        "Segments kept whole although sampling left them out: `error`, `slow>2s` or both.",
+        "OTEL_SENTRY_KEEP",
+        parse=rules.keep,
     )
 
     # Privacy
@@ -116,6 +148,19 @@ class Settings:
         "ERROR log records without exc_info become message events.",
         "OTEL_SENTRY_LOG_ERRORS",
         parse=parse.boolean,
+    )
+    logs: bool = _row(False, "Send log records to Sentry's logs.", "OTEL_SENTRY_LOGS", parse=parse.boolean)
+    logs_level: str = _row(
+        "info",
+        "From which level, for all backends.",
+        "OTEL_SENTRY_LOGS_LEVEL",
+        parse=parse.choice("debug", "info", "warning", "error", "critical"),
+    )
+    metrics: str = _row(
+        "business",
+        "Metrics sent to Sentry: off, those of business calls, or all of OpenTelemetry's too.",
+        "OTEL_SENTRY_METRICS",
+        parse=parse.choice("off", "business", "all"),
     )
     recorded_exceptions: str = _row(
         "explicit",
@@ -187,6 +232,18 @@ class Settings:
         "OTEL_SENTRY_DJANGO_TRANSACTION_STYLE",
         parse=parse.choice("otel", "sentry"),
     )
+    django_cache_spans: bool = _row(
+        True,
+        "Spans for Django's cache framework, with keys, hits and sizes.",
+        "OTEL_SENTRY_DJANGO_CACHE_SPANS",
+        parse=parse.boolean,
+    )
+    cache_prefixes: tuple[str, ...] = _row(
+        (),
+        "Redis keys that begin so are a cache: their commands get cache spans, which show the keys.",
+        "OTEL_SENTRY_CACHE_PREFIXES",
+        parse=parse.names,
+    )
     take_over_init: bool = _row(
         True,
         "An app that calls `sentry_sdk.init` itself keeps its options, ours keep the transport.",
@@ -220,6 +277,19 @@ class Settings:
         900_000, "Bytes of a transaction (Sentry refuses 1 MiB).", "OTEL_SENTRY_MAX_SEGMENT_BYTES",
         parse=parse.whole(10_000, 1_000_000),
     )  # fmt: skip
+    trace_format: str = _row(
+        "transaction",
+        "How traces go to Sentry: as transactions, as single spans (span v2), or by OTLP to the DSN's own OTLP intake.",
+        "OTEL_SENTRY_TRACE_FORMAT",
+        parse=parse.choice("transaction", "span", "otlp"),
+    )
+    overflow: str = _row(
+        "auto",
+        "What does not fit into a transaction leaves as single spans (span), or the least telling spans are dropped "
+        "and counted (drop); auto: span with Sentry's own service, drop elsewhere.",
+        "OTEL_SENTRY_OVERFLOW",
+        parse=parse.choice("auto", "span", "drop"),
+    )
     max_open_spans: int = _row(
         100_000, "Unfinished spans that are kept track of.", "OTEL_SENTRY_MAX_OPEN_SPANS", parse=parse.whole(100, 10**8)
     )
@@ -231,6 +301,12 @@ class Settings:
         "Exporters of traces: `otel_sentry`, `otlp`, `console`, ... or `none` (errors only).",
         "OTEL_TRACES_EXPORTER",
         parse=parse.names,
+    )
+    logs_exporter: tuple[str, ...] = _row(
+        (), "Exporters of logs beside Sentry: `otlp`, `console`.", "OTEL_LOGS_EXPORTER", parse=parse.names
+    )
+    metrics_exporter: tuple[str, ...] = _row(
+        (), "Exporters of metrics beside Sentry: `otlp`, `console`.", "OTEL_METRICS_EXPORTER", parse=parse.names
     )
     propagators: tuple[str, ...] | None = _row(
         None, "Propagators.", "OTEL_PROPAGATORS", parse=parse.names, shown="tracecontext,baggage,otel_sentry"

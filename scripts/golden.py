@@ -1,4 +1,4 @@
-"""Regenerate tests/contract/golden/*.json from the real instrumentors (stable conventions). Read the diff before you commit."""
+"""Write tests/contract/golden/*.json anew, from the real instrumentors. Read the difference before you commit it."""
 
 from __future__ import annotations
 

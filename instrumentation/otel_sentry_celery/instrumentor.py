@@ -53,8 +53,9 @@ class CeleryInstrumentor(OneInstance, _Contrib):
         signals.worker_process_shutdown.disconnect(_flush)
         signals.worker_shutdown.disconnect(_flush)
         setattr(Celery, "send_task", Celery.send_task.__wrapped__)
-        if hasattr(Producer, "_publish"):
-            setattr(Producer, "_publish", Producer._publish.__wrapped__)
+        sending: Any = getattr(Producer, "_publish", None)
+        if sending is not None:
+            setattr(Producer, "_publish", sending.__wrapped__)
 
     def _trace_prerun(self, *args: Any, **kwargs: Any) -> None:
         super()._trace_prerun(*args, **kwargs)

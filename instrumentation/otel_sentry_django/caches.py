@@ -61,7 +61,8 @@ def _create_connection(call: Callable[..., Any], handler: Any, args: tuple[Any, 
         if current is None or current.settings.django_cache_spans:
             alias = args[0] if args else kwargs.get("alias")
             # Not the backend's class: another cache may be the user's own, kept out of CACHES.
-            cache.__class__ = _traced(type(cache))
+            backend: Any = type(cache)
+            cache.__class__ = _traced(backend)
             cache._otel_sentry_peer = _peer(handler.settings[alias].get("LOCATION"))
     return cache
 
@@ -106,11 +107,11 @@ def _keys(method: Method, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tupl
     with guard.block("django cache keys"):
         if method.argument is None:
             return args, keys
-        given = args[0] if args else kwargs.get(method.argument)
+        given: Any = args[0] if args else kwargs.get(method.argument)
         if not method.many:
             return args, [_shown(given)]
         if not isinstance(given, Collection):
-            given = list(given)  # type: ignore[call-overload]
+            given = list(given)
             if args:
                 args = (given, *args[1:])
             else:

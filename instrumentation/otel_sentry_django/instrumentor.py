@@ -135,13 +135,15 @@ class _Found(dict[str, Any]):
 
 
 def _complete(span: Span, request: HttpRequest) -> None:
-    """contrib puts the port into ``server.address`` and leaves the path out where there is no raw URI."""
+    """contrib puts the port into ``server.address``, or leaves it out, and the path too where there is no raw URI."""
     known = getattr(span, "attributes", None) or {}
     address = known.get("server.address")
     if isinstance(address, str):
         host, colon, port = address.rpartition(":")
         if colon and port.isdigit() and (":" not in host or host.endswith("]")):
             span.set_attribute("server.address", host)
+    if not any(name in known for name in ("server.address", "net.host.name", "http.host", "http.url")):
+        span.set_attribute("server.address", request.META.get("SERVER_NAME", ""))
     if not any(name in known for name in ("url.path", "http.target", "http.url")):
         span.set_attribute("url.path", request.path)
         if request.META.get("QUERY_STRING"):

@@ -32,8 +32,8 @@ _VALUES = {
     **dict.fromkeys(("SETEX", "PSETEX"), slice(3, 4)),
     "MSET": slice(2, None, 2),
 }
-_CLIENTS = (redis.Redis, redis.cluster.RedisCluster)
-_ASYNC_CLIENTS = (redis.asyncio.Redis, redis.asyncio.cluster.RedisCluster)
+_CLIENTS: tuple[Any, ...] = (redis.Redis, redis.cluster.RedisCluster)
+_ASYNC_CLIENTS: tuple[Any, ...] = (redis.asyncio.Redis, redis.asyncio.cluster.RedisCluster)
 
 
 def wrap(prefixes: tuple[str, ...], provider: Any = None) -> None:
@@ -46,7 +46,7 @@ def wrap(prefixes: tuple[str, ...], provider: Any = None) -> None:
         with caches.operation(SCOPE, *found, _peer(client), provider) as span:
             answer = call(*args, **kwargs)
             if span is not None:
-                _describe(span, args, answer)
+                _describe(span, prefixes, args, answer)
             return answer
 
     async def execute_async(
@@ -58,7 +58,7 @@ def wrap(prefixes: tuple[str, ...], provider: Any = None) -> None:
         with caches.operation(SCOPE, *found, _peer(client), provider) as span:
             answer = await call(*args, **kwargs)
             if span is not None:
-                _describe(span, args, answer)
+                _describe(span, prefixes, args, answer)
             return answer
 
     for clients, wrapper in ((_CLIENTS, execute_command), (_ASYNC_CLIENTS, execute_async)):
@@ -98,10 +98,13 @@ def _peer(client: Any) -> tuple[str, int | None] | None:
 
 
 @guard.call("redis cache span")
-def _describe(span: Any, args: tuple[Any, ...], answer: Any) -> None:
+def _describe(span: Any, prefixes: tuple[str, ...], args: tuple[Any, ...], answer: Any) -> None:
     op, _ = COMMANDS[args[0]]
     if op == "cache.get":
-        hit = None not in answer if isinstance(answer, list) else answer is not None
-        caches.describe(span, hit=hit, size=caches.size_of(answer))
+        if isinstance(answer, list):  # of MGET, which may ask for other keys as well
+            found = [value for key, value in zip(args[1:], answer, strict=False) if _text(key).startswith(prefixes)]
+        else:
+            found = [answer]
+        caches.describe(span, hit=None not in found, size=caches.size_of(found))
     elif op == "cache.put":
         caches.describe(span, size=caches.size_of(args[_VALUES[args[0]]]))

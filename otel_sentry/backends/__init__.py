@@ -11,30 +11,36 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from otel_sentry import guard
 from otel_sentry.trace import CARRIER_ATTRIBUTES
 
-#: Short names of `OTEL_TRACES_EXPORTER` and the entry points they stand for: HTTP, unless gRPC is asked for.
+#: Short names in `OTEL_TRACES_EXPORTER` and its like, and the entry points they stand for: HTTP, unless gRPC is set.
 _ALIASES = {"otlp": ("otlp_proto_http", "otlp_proto_grpc")}
 
 
-def exporters(names: Iterable[str]) -> list[SpanExporter]:
-    """Make the exporters with these entry-point names; one that can't be made is named once and left out."""
+def exporters(names: Iterable[str], signal: str = "traces") -> list[Any]:
+    """Make the exporters with these entry-point names; one that can't be made is named once and left out.
+
+    *signal*: "traces", "logs" or "metrics".
+    """
     from importlib.metadata import entry_points
 
-    installed = {entry_point.name: entry_point for entry_point in entry_points(group="opentelemetry_traces_exporter")}
-    made: list[SpanExporter] = []
+    group = f"opentelemetry_{signal}_exporter"
+    installed = {entry_point.name: entry_point for entry_point in entry_points(group=group)}
+    made: list[Any] = []
     for name in names:
-        entry_point = next((installed[alias] for alias in _candidates(name) if alias in installed), None)
+        entry_point = next((installed[alias] for alias in _candidates(name, signal) if alias in installed), None)
         if entry_point is None:
-            guard.say(f"OTEL_TRACES_EXPORTER={name}: no such exporter is installed; {_advice(name)}")
+            guard.say(f"OTEL_{signal.upper()}_EXPORTER={name}: no such exporter is installed; {_advice(name)}")
             continue
         with guard.block(f"exporter {name}"):
             made.append(entry_point.load()())
     return made
 
 
-def _candidates(name: str) -> Sequence[str]:
+def _candidates(name: str, signal: str) -> Sequence[str]:
     import os
 
-    protocol = os.environ.get("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL") or os.environ.get("OTEL_EXPORTER_OTLP_PROTOCOL", "")
+    protocol = os.environ.get(f"OTEL_EXPORTER_OTLP_{signal.upper()}_PROTOCOL") or os.environ.get(
+        "OTEL_EXPORTER_OTLP_PROTOCOL", ""
+    )
     if name == "otlp" and protocol.startswith("grpc"):
         return ("otlp_proto_grpc",)
     return _ALIASES.get(name, (name,))

@@ -86,6 +86,7 @@ FOLDED = frozenset(
         "sentry.segment.name.source",
         "sentry.origin",
         "sentry.status",
+        "sentry.graphql.operation",
     }
 )
 #: Carrier attributes, and what only the legacy conventions have and nobody reads: so all modes agree.
@@ -246,7 +247,11 @@ def _tidy_http(data: dict[str, Any], server: bool) -> None:
         full = data.pop("url.full", None)
         if isinstance(full, str):
             _take_parts(data, full)
-    elif "url.full" not in data:
+        _split_port(data)
+        return
+    if data.get("network.protocol.version") == "1.1":
+        del data["network.protocol.version"]  # what legacy clients never say, and goes without saying
+    if "url.full" not in data:
         _build_url(data)
     elif "server.address" not in data:
         _take_peer(data, data["url.full"])

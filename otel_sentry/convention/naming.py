@@ -36,58 +36,25 @@ def django_route(route: str, style: str = "otel") -> str:
     return route if route.startswith("/") else f"/{route}"
 
 
+# The steps of sentry-python's `RavenResolver._simplify`, in its order. Its oddities (nested groups) are kept:
+# the names must be those that alerts and history already have.
+_SENTRY_STEPS = (
+    (re.compile(r"\(\?:([^)]+)\)"), r"\1"),
+    (re.compile(r"\(\?P<(\w+)>[^)]+\)+"), r"{\1}"),
+    (re.compile(r"\([^)]+\)"), "{var}"),
+    (re.compile(r"\[([^\]]+)\|([^\]]+)\]"), r"\1"),
+    (re.compile(r"\\[AZ]|[\^$?]"), ""),
+    (re.compile(r"//"), "/"),
+    (re.compile(r"\\"), ""),
+)
+
+
 def _simplified(route: str) -> str:
-    """sentry-python's `RavenResolver._simplify` for a whole route, which may mix path() and re_path()."""
+    """A whole route, which may mix `path()` and `re_path()`, as sentry-python names it pattern by pattern."""
     if _LOOKS_LIKE_REGEX.search(route):
-        route = _groups(route)
-        route = _ANCHORS.sub("", route).replace("?", "").replace("\\", "")
-    return _CONVERTER.sub(r"{\1}", route).replace("//", "/")
-
-
-def _groups(route: str) -> str:
-    """Named groups become `{name}`, unnamed ones `{var}`; `(?:...)` is unwrapped. Parentheses may nest."""
-    out: list[str] = []
-    position = 0
-    while position < len(route):
-        character = route[position]
-        if character == "\\":
-            out.append(route[position : position + 2])
-            position += 2
-        elif character != "(":
-            out.append(character)
-            position += 1
-        else:
-            end = _closing(route, position)
-            inner = route[position + 1 : end]
-            if inner.startswith("?:"):
-                out.append(_groups(inner[2:]))
-            elif inner.startswith("?P<"):
-                out.append("{" + inner[3:].partition(">")[0] + "}")
-            elif not inner.startswith("?"):
-                out.append("{var}")
-            position = end + 1
-    return "".join(out)
-
-
-def _closing(text: str, opening: int) -> int:
-    """Index of the parenthesis that closes the one at *opening*; the text's last index when none does."""
-    depth, in_class, position = 0, False, opening
-    while position < len(text):
-        character = text[position]
-        if character == "\\":
-            position += 1
-        elif in_class:
-            in_class = character != "]"
-        elif character == "[":
-            in_class = True
-        elif character == "(":
-            depth += 1
-        elif character == ")":
-            depth -= 1
-            if depth == 0:
-                return position
-        position += 1
-    return len(text)
+        for pattern, replacement in _SENTRY_STEPS:
+            route = pattern.sub(replacement, route)
+    return _CONVERTER.sub(r"{\1}", route)
 
 
 @lru_cache(512)

@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 
 _PREFIX = "opentelemetry.instrumentation."
+#: The scopes of our own cache spans; contrib has none. They are a library of their own: the rules ask for it.
+CACHE_SCOPES = {"otel_sentry_redis": "auto.cache.otel.redis", "otel_sentry_django": "auto.cache.otel.django"}
 
 CATEGORIES = {
     "http": (
@@ -61,6 +63,8 @@ def clean_origin(given: str) -> str:
 
 
 def _make(scope: str) -> tuple[str, str]:
+    if scope in CACHE_SCOPES:
+        return CACHE_SCOPES[scope], "cache"
     if not scope.startswith(_PREFIX):
         return "manual", ""
     library = scope[len(_PREFIX) :].partition(".")[0]

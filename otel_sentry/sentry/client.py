@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry.trace import get_current_span
 
 from otel_sentry import counters, guard, runtime
-from otel_sentry.sentry import compat, events, isolation, reprs, transport
+from otel_sentry.sentry import compat, events, isolation, reprs, sessions, transport
 from otel_sentry.trace.segment import current_segment
 
 if TYPE_CHECKING:
@@ -45,6 +45,10 @@ def ensure() -> bool:
         return False
     if _ready_for is current:
         return True
+    # Before the lock: a thread that imports it holds its module lock, and comes here by our import hook. [ran] The
+    # other way round two threads that do so at once wait for each other for ever.
+    import sentry_sdk  # noqa: F401
+
     with _lock:
         if _ready_for is not current and not _under_way:
             _under_way = True
@@ -105,7 +109,7 @@ def options(current: Runtime) -> dict[str, Any]:
         "default_integrations": False,
         # No Dedupe: ours marks the exception, sentry_sdk's keeps the last one alive with all its frames
         # (2.x). No Modules: see `otel_sentry.sentry.modules`.
-        "integrations": [compat.logging_integration(breadcrumb_level), *extra_integrations],
+        "integrations": [compat.logging_integration(breadcrumb_level, own_logs=settings.logs), *extra_integrations],
         "spotlight": False,
         "debug": False,
         # None would make sentry_sdk run git; an empty one is taken off the event in `events.enrich`.
@@ -123,6 +127,10 @@ def options(current: Runtime) -> dict[str, Any]:
         "in_app_include": list(settings.in_app_include),
         "in_app_exclude": list(settings.in_app_exclude),
         "traces_sample_rate": None,
+        "auto_session_tracking": False,  # `sessions` counts
+        # An own profiler (`profiling`, or `start_profiler` in the application) starts by hand only.
+        "profile_session_sample_rate": 1.0,
+        "profile_lifecycle": "manual",
         "enable_backpressure_handling": False,
         "custom_repr": reprs.chained(extra_options.get("custom_repr")),
         **compat.privacy_options(settings.send_default_pii),
@@ -177,6 +185,8 @@ def _before_send(event: Any, hint: Any) -> Any:
     exc = events.exception_of(hint)
     if kept is not None and exc is not None and kept.get("event_id"):
         events.mark_captured(exc, str(kept["event_id"]))
+    if kept is not None:
+        sessions.note(kept, current_segment())
     return kept
 
 
@@ -236,6 +246,8 @@ def capture_exception(
     """
     first = events.captured_as(exc, current_segment())
     if first is not None:
+        if not handled:  # it was logged on its way out: the request has crashed all the same
+            sessions.note_crash(current_segment())
         return first
     if not ensure():
         return None

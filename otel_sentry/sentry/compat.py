@@ -6,12 +6,14 @@ behind it is off and one line says so: errors still reach Sentry.
 
 from __future__ import annotations
 
+import os
 import sys
+import threading
 import types
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 from otel_sentry import guard
 
@@ -93,12 +95,20 @@ def without_deprecations() -> Iterator[None]:
         yield
 
 
-def logging_integration(level: int | None) -> Any:
-    """A LoggingIntegration that makes breadcrumbs only; issues are ours (3.0 renamed the arguments)."""
+def logging_integration(level: int | None, *, own_logs: bool = False) -> Any:
+    """A LoggingIntegration that makes breadcrumbs only; issues are ours (3.0 renamed the arguments).
+
+    With *own_logs* it leaves Sentry's logs to us too, also where the application's `init` says ``enable_logs=True``.
+    """
+    import inspect
+
     from sentry_sdk.integrations.logging import LoggingIntegration
 
     name = "level" if versions()[0] < 3 else "breadcrumb_level"
     arguments: dict[str, Any] = {name: level, "event_level": None}
+    if own_logs:
+        known = inspect.signature(LoggingIntegration).parameters
+        arguments |= {one: None for one in ("sentry_logs_level", "log_level") if one in known}
     return LoggingIntegration(**arguments)
 
 
@@ -108,6 +118,18 @@ def logging_levels(integration: Any) -> tuple[int | None, int | None]:
     # 2.x calls it `_handler`, 3.0 `_event_handler`
     events = getattr(integration, "_event_handler", None) or getattr(integration, "_handler", None)
     return (crumbs.level if crumbs else None), (events.level if events else None)
+
+
+def flush_batches() -> None:
+    """Send what `sentry_sdk.logger` and `sentry_sdk.metrics` hold back; nobody else does it at exit, since its
+    AtexitIntegration is off."""
+    module = sys.modules.get("sentry_sdk")
+    client: Any = module.get_client() if module is not None and hasattr(module, "get_client") else None
+    for name in ("log_batcher", "metrics_batcher"):
+        batcher = getattr(client, name, None)
+        # A signal may have come while this very thread was inside, with the batcher's lock in its hands.
+        if batcher is not None and not getattr(getattr(batcher, "_active", None), "flag", False):
+            batcher.flush()
 
 
 def is_ignored_logger(name: str) -> bool:
@@ -204,3 +226,28 @@ def user_event_processors(*scopes: Any) -> list[Callable[..., Any]]:
     for scope in scopes:
         found.extend(getattr(scope, "_event_processors", ()))
     return [one for one in found if not str(getattr(one, "__module__", "")).startswith(("sentry_sdk.", __package__))]
+
+
+class Profiler(NamedTuple):
+    """sentry_sdk's continuous profiler, started and stopped by hand."""
+
+    start: Callable[[], None]
+    stop: Callable[[], None]  # waits for the sampling thread and its last chunk
+    profiler_id: Callable[[], str | None]
+    thread: Callable[[], tuple[Any, Any]]  # id and name of the current one, as the samples know it
+
+
+def profiler() -> Profiler | None:
+    """The profiler of the active client; None where it is not ours to start, or this sentry_sdk has none."""
+    try:
+        from sentry_sdk.profiler import continuous_profiler
+        from sentry_sdk.profiler.continuous_profiler import get_profiler_id, start_profiler, stop_profiler
+        from sentry_sdk.utils import get_current_thread_meta
+    except ImportError:
+        return None
+    scheduler: Any = getattr(continuous_profiler, "_scheduler", None)
+    if not getattr(scheduler, "sampled", False) or getattr(scheduler, "lifecycle", None) != "manual":
+        return None
+    if getattr(scheduler, "pid", None) not in (None, os.getpid()) and hasattr(scheduler, "lock"):
+        scheduler.lock = threading.Lock()  # of a parent process, which may have held it when it forked
+    return Profiler(start_profiler, stop_profiler, get_profiler_id, get_current_thread_meta)

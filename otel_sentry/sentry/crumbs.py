@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from opentelemetry.trace import SpanKind, get_current_span
 
+from otel_sentry import privacy
+
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
 
@@ -63,12 +65,37 @@ def _http(data: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in found.items() if value is not None}
 
 
+def of_events(span: Any, limit: int) -> list[dict[str, Any]]:
+    """The last *limit* events of a span, finished or not, as breadcrumbs; exceptions are issues, not crumbs."""
+    made = []
+    for event in (getattr(span, "events", None) or ())[-limit:]:
+        if event.name == "exception":
+            continue
+        attributes = dict(event.attributes or {})
+        made.append(
+            {
+                "category": "event",
+                "message": event.name,
+                "level": "info",
+                "timestamp": datetime.fromtimestamp(event.timestamp / 1e9, timezone.utc),
+                "data": privacy.scrub(attributes),
+            }
+        )
+    return made
+
+
 def of_segment(segment: Segment, limit: int) -> list[dict[str, Any]]:
-    """The last *limit* finished spans of *segment*, in the order in which they ended."""
+    """The last *limit* of the finished spans of *segment* (by their end), and of its spans' events."""
     if limit <= 0:
         return []
     spans = list(islice(reversed(_snapshot(segment)), limit))
-    return [of_span(span) for span in reversed(spans)]
+    made = [of_span(span) for span in reversed(spans)]
+    live: dict[int, Any] = {id(one): one for one in (segment.live_root, get_current_span()) if one is not None}
+    for span in (*spans, *live.values()):
+        context = span.get_span_context()
+        if context is not None and context.trace_id == segment.trace_id:
+            made += of_events(span, limit)
+    return merge(made, (), limit)
 
 
 def merge(first: Iterable[dict[str, Any]], second: Iterable[dict[str, Any]], limit: int) -> list[dict[str, Any]]:

@@ -26,11 +26,15 @@ _ATTEMPTS = 5
 
 
 class Target(NamedTuple):
-    """Where to post. The primary is Sentry; any other (Spotlight) gets the same envelopes, tried once."""
+    """Where to post. The primary is Sentry; any other (Spotlight) gets the same envelopes, tried once.
+
+    One with *via* is another intake of the primary's, and gets only the envelopes that name it.
+    """
 
     url: str
     headers: Mapping[str, str]
     primary: bool = True
+    via: str = ""
 
 
 class Outcome(NamedTuple):
@@ -50,6 +54,7 @@ class _Outlet:
         self.primary = target.primary
         self.breaker = Breaker(60.0 if target.primary else 30.0)
         self._url = target.url
+        self.via = target.via
         self._headers = {**_CONTENT, **target.headers}
         if target.primary:
             self._headers["Content-Encoding"] = "gzip"
@@ -76,6 +81,8 @@ class Delivery:
 
     def __init__(self, targets: Sequence[Target], connect: Callable[[str], http.Connection]) -> None:
         outlets = [_Outlet(target, connect) for target in targets]
+        self._named = {outlet.via: outlet for outlet in outlets if outlet.via}
+        outlets = [outlet for outlet in outlets if not outlet.via]
         self._primary = next((outlet for outlet in outlets if outlet.primary), None)
         self._others = [outlet for outlet in outlets if outlet is not self._primary]
         self.limits = RateLimits()
@@ -101,9 +108,11 @@ class Delivery:
             ready = Ready(encoded, item.size)
         first = ready.attempts == 0
         outcome = Outcome(LOST, ready, "network_error", "no target could be reached")
-        if self._primary is not None:
-            outcome = self._post_primary(self._primary, ready, now, patience)
-        if first and not ready.losses:
+        via = ready.envelope.via
+        outlet = self._named.get(via) if via else self._primary
+        if outlet is not None:
+            outcome = self._post_primary(outlet, ready, now, patience)
+        if first and not ready.losses and not via:
             for outlet in self._others:
                 if self._post_other(outlet, ready.envelope.body, now, patience) and self._primary is None:
                     outcome = Outcome(DELIVERED, ready)
@@ -112,7 +121,7 @@ class Delivery:
     def _post_primary(self, outlet: _Outlet, ready: Ready, now: float, patience: float) -> Outcome:
         body = ready.envelope.body
         losses: list[counters.Loss] = []
-        if now - self._reported >= _REPORT_WITH_OTHERS_S and not ready.losses:
+        if now - self._reported >= _REPORT_WITH_OTHERS_S and not ready.losses and not ready.envelope.via:
             losses = counters.drain()
             if losses:
                 body = (body if body.endswith(b"\n") else body + b"\n") + report_item(losses)
@@ -186,7 +195,7 @@ class Delivery:
 
     def abandon(self) -> None:
         """In a forked child: let go of the parent's connections."""
-        for outlet in [*self._others, *([self._primary] if self._primary else [])]:
+        for outlet in [*self._others, *self._named.values(), *([self._primary] if self._primary else [])]:
             outlet.abandon()
 
 

@@ -67,6 +67,11 @@ class Dsn:
         return f"{self.scheme}://{self.netloc}{self.path}/api/{self.project_id}/envelope/"
 
     @property
+    def otlp_traces_url(self) -> str:
+        """Sentry's own OTLP intake for traces (sentry-docs, "OTLP")."""
+        return f"{self.scheme}://{self.netloc}{self.path}/api/{self.project_id}/integration/otlp/v1/traces/"
+
+    @property
     def auth_header(self) -> str:
         """Value of ``X-Sentry-Auth``."""
         client = f"otel-sentry/{__version__}"

@@ -128,13 +128,19 @@ def envelope(
     event_id: str | None = None,
     trace: Mapping[str, str] | None = None,
     sdk: Mapping[str, str] | None = None,
+    content_type: str = "application/json",
+    item_count: int | None = None,
 ) -> Envelope:
-    """One item in an envelope. *trace* is the dynamic sampling context. The sender names the project."""
+    """One item in an envelope. *trace* is the dynamic sampling context; *item_count* is for a container of items.
+
+    The sender names the project.
+    """
     header: dict[str, Any] = {"event_id": event_id} if event_id else {}
     header["sent_at"] = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
     if sdk:
         header["sdk"] = sdk
     if trace:
         header["trace"] = trace
-    item = b'{"type":"%s","content_type":"application/json","length":%d}\n' % (kind.encode(), len(payload))
-    return Envelope(b"".join((dumps(header), b"\n", item, payload, b"\n")), categories)
+    count = "" if item_count is None else f'"item_count":{item_count},'
+    item = f'{{"type":"{kind}",{count}"content_type":"{content_type}","length":{len(payload)}}}\n'
+    return Envelope(b"".join((dumps(header), b"\n", item.encode(), payload, b"\n")), categories)

@@ -267,9 +267,17 @@ def delivered(event: dict[str, Any]) -> None:
     except ValueError:
         span_id = segment.span_id
     segment.event_ids.append((span_id, str(event_id)))
+    if _is_unhandled(event):
+        segment.failed = True
     span = get_current_span()
     if span.is_recording():
         span.set_attribute("sentry.event_id", str(event_id))
+
+
+def _is_unhandled(event: dict[str, Any]) -> bool:
+    found = event.get("exception")
+    values = found.get("values") if isinstance(found, dict) else found
+    return any(((one or {}).get("mechanism") or {}).get("handled") is False for one in values or ())
 
 
 def apply_scope(segment: Segment, event: dict[str, Any]) -> dict[str, Any] | None:

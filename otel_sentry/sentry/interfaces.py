@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from otel_sentry import privacy
 from otel_sentry.convention import Description
 from otel_sentry.convention.naming import cut
-from otel_sentry.sentry.envelope import plain, plain_data
+from otel_sentry.sentry.envelope import dumps, plain, plain_data
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
@@ -19,6 +19,8 @@ Event = dict[str, Any]
 _MAX_TAG = 200
 _MAX_QUERY = 1024
 _MAX_URL = 2048
+_MAX_EVENTS = 10
+_MAX_EVENT = 500
 #: Names that Sentry reads as fields of the event: as tags they stand beside them (`app.release`).
 _RESERVED_TAGS = frozenset(("dist", "environment", "level", "release", "server_name", "transaction", "user"))
 _HEADER = "http.request.header."
@@ -95,6 +97,31 @@ def add_user(event: Event, given: Mapping[str, Any] | None, described: Descripti
         user["data"] = kept
     if user:
         event["user"] = user
+
+
+def add_events(
+    data: dict[str, Any], span: ReadableSpan, scrubbed: Callable[[Mapping[str, Any]], dict[str, Any]]
+) -> None:
+    """Span events as ``otel.events`` in the span's data: texts of JSON, so that every format can hold them.
+
+    Sentry has no place of its own for them, and drops those of OTLP. Measurements are left out, and stack traces:
+    an exception that matters is an issue.
+    """
+    found: list[str] = []
+    events = span.events
+    for event in events[:_MAX_EVENTS] if events else ():
+        attributes = event.attributes or {}
+        if "sentry.measurement_value" in attributes:
+            continue
+        told: dict[str, Any] = {"name": cut(privacy.scrub_text(event.name), _MAX_TAG)}
+        told["after_ms"] = round((event.timestamp - (span.start_time or event.timestamp)) / 1e6, 3)
+        kept = {key: value for key, value in attributes.items() if key != "exception.stacktrace"}
+        told.update(plain_data(scrubbed(kept), _MAX_EVENT))
+        found.append(cut(dumps(told).decode(), 2 * _MAX_EVENT))
+    if len(events) > _MAX_EVENTS:
+        found.append(f"and {len(events) - _MAX_EVENTS} more")
+    if found:
+        data["otel.events"] = found
 
 
 def add_measurements(event: Event, root: ReadableSpan) -> None:

@@ -25,10 +25,14 @@ _WORDS = {
 
 
 class Envelope(NamedTuple):
-    """A whole envelope (header line and items), uncompressed, and what it counts as."""
+    """A whole envelope (header line and items), uncompressed, and what it counts as.
+
+    *via* names the target that takes it (`Target.via`): "" for envelopes, `otlp` for OpenTelemetry's own format.
+    """
 
     body: bytes
     categories: Categories
+    via: str = ""
 
 
 class Outgoing(Protocol):

@@ -30,6 +30,8 @@ from otel_sentry.sentry.ratelimit import Backpressure
 __all__ = ["Categories", "Envelope", "Outgoing", "Ready", "Sender", "Stats", "Target", "sentry_target"]
 
 _POLL_S = 0.002
+#: Called when a flush begins, with "is it the last?": who holds something back puts it into the queue now.
+before_flush: list[Callable[[bool], None]] = []
 
 
 def sentry_target(dsn: Dsn) -> Target:
@@ -103,12 +105,18 @@ class Sender:
         self._forcing = 0  # flushes under way
         self._deadline = inf
 
-    def put(self, item: Outgoing, urgent: bool = False) -> bool:
-        """Queue *item*; False when it was dropped (and counted). Never waits, and may interrupt itself."""
+    def put(self, item: Outgoing, urgent: bool = False, share: float = 1.0) -> bool:
+        """Queue *item*; False when it was dropped (and counted). Never waits, and may interrupt itself.
+
+        *share*: drop it when the queue is fuller than that: what is less important leaves room for the rest.
+        """
         if self._pid != os.getpid():
             self._after_fork()
         if self._closed:
             self._ledger.lose(item, "queue_overflow", "it came after the end")
+            return False
+        if share < 1.0 and self._lanes.fill() > share:
+            self._ledger.lose(item, "queue_overflow", "the queue was full")
             return False
         queued = True
         for gone in self._lanes.admit(item, urgent):
@@ -128,6 +136,8 @@ class Sender:
         """
         if self._pid != os.getpid():
             self._after_fork()
+        for prepare in before_flush:
+            prepare(self._closing)
         if self._settled():
             return True
         deadline = time.monotonic() + timeout

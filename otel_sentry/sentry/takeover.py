@@ -22,6 +22,7 @@ _SETTINGS = (
     "before_send", "before_send_transaction", "before_breadcrumb", "before_send_log", "before_send_metric",
     "ignore_errors", "in_app_include", "in_app_exclude", "traces_sampler", "traces_sample_rate",
     "trace_propagation_targets", "strict_trace_continuation", "org_id", "profiles_sample_rate",
+    "auto_session_tracking",
 )  # fmt: skip
 #: Options that make no sense beside ours: who sends, what traces, what is instrumented.
 _REFUSED = frozenset(
@@ -32,7 +33,7 @@ _REFUSED = frozenset(
         "profile_session_sample_rate", "profile_lifecycle", "profiler_mode", "functions_to_trace",
         "propagate_traces", "enable_backpressure_handling", "transport_queue_size", "shutdown_timeout",
         "http_proxy", "https_proxy", "ca_certs", "cert_file", "key_file", "proxy_headers", "socket_options",
-        "keep_alive", "send_client_reports", "auto_session_tracking", "trace_ignore_status_codes",
+        "keep_alive", "send_client_reports", "trace_ignore_status_codes",
         "before_send_span", "ignore_spans", "hub",
     }
 )  # fmt: skip

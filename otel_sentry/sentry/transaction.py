@@ -19,7 +19,8 @@ from otel_sentry.convention import Description, describe
 from otel_sentry.convention.attributes import copied
 from otel_sentry.convention.naming import MAX_NAME, MAX_TEXT, cut
 from otel_sentry.sentry.envelope import MAX_SPAN_TEXT, Envelope, envelope, plain, plain_data
-from otel_sentry.sentry.interfaces import add_measurements, add_tags, add_user, request
+from otel_sentry.sentry.interfaces import add_events, add_measurements, add_tags, add_user, request
+from otel_sentry.sentry.profiling import add_to as add_profile
 from otel_sentry.sentry.trim import choose, fit, nearest
 
 if TYPE_CHECKING:
@@ -46,6 +47,8 @@ class Common:
     Attributes:
         scrub: span attributes -> attributes to send; None: `privacy.scrub` with *pii*.
         max_bytes: of one transaction's JSON; Sentry refuses 1 MiB.
+        format: `transaction`, `span` or `otlp`, in which segments leave (`otel_sentry.sentry.formats`).
+        overflow: what does not fit into a transaction leaves as span-v2 items.
         before_send_transaction: the user's hook; one that raises loses the item (decision 8).
         apply_scope: sentry_sdk's scope data and event processors; None from it drops the transaction.
 
@@ -61,9 +64,16 @@ class Common:
     pii: bool = False
     max_spans: int = 1000
     max_bytes: int = 900_000
+    format: str = "transaction"
+    overflow: bool = False
     scrub: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None
     before_send_transaction: Hook | None = None
     apply_scope: Callable[[Segment, Event], Event | None] | None = None
+
+    @property
+    def takes_all(self) -> bool:
+        """Is there room for every span of a segment?"""
+        return self.overflow or self.format != "transaction"
 
     def scrubbed(self, data: Mapping[str, Any]) -> dict[str, Any]:
         """*data* without secrets, and without personal data unless *pii*."""
@@ -75,33 +85,60 @@ def encode(segment: Segment, common: Common) -> Envelope | None:
 
     A segment with `late_of` set holds what ended after its own root was sent: marked, its parent kept.
     """
-    root = segment.root
-    if root is None:
+    if segment.root is None:
         counters.lost("buffer_overflow", "span", len(segment.spans))
         return None
-    event, overflow = _event(segment, root, common)
-    hooked = _hooked(segment, event, common)
-    if hooked is None:
+    event = prepared(segment, common)
+    if event is None:
         return None
-    body, lost = fit(hooked, common.max_bytes)
-    counters.lost("buffer_overflow", "span", overflow + lost)
-    return envelope(
-        "transaction",
-        body,
-        (("transaction", 1), ("span", len(hooked.get("spans") or ()) + 1)),
-        event_id=hooked.get("event_id"),
-        trace=_dsc(segment),
-        sdk=common.sdk,
-    )
+    made, rest = _transaction(segment, event, common)
+    counters.lost("buffer_overflow", "span", len(rest))
+    return made
 
 
 def encode_all(segment: Segment, common: Common) -> list[Envelope]:
-    """All that a segment holds: one envelope, or where the root is missing one for each orphan."""
-    if segment.root is not None:
-        parts: Iterable[Segment] = (segment,)
-    else:
-        parts = _orphans(segment)
-    return [one for one in (encode(part, common) for part in parts) if one is not None]
+    """All that a segment holds, overflow included; where the root is missing each orphan is a root."""
+    made: list[Envelope] = []
+    for part in parts(segment):
+        event = prepared(part, common)
+        if event is None:
+            continue
+        one, rest = _transaction(part, event, common)
+        made.append(one)
+        if rest and common.overflow:
+            from otel_sentry.sentry import span_v2
+
+            made += span_v2.encode_overflow(part, event, rest, common)
+        else:
+            counters.lost("buffer_overflow", "span", len(rest))
+    return made
+
+
+def _transaction(segment: Segment, event: Event, common: Common) -> tuple[Envelope, list[Event]]:
+    """The envelope, and the spans that did not fit."""
+    body, rest = fit(event, common.max_bytes, common.max_spans if common.overflow else None)
+    made = envelope(
+        "transaction",
+        body,
+        (("transaction", 1), ("span", len(event.get("spans") or ()) + 1)),
+        event_id=event.get("event_id"),
+        trace=dsc_header(segment),
+        sdk=common.sdk,
+    )
+    return made, rest
+
+
+def prepared(segment: Segment, common: Common) -> Event | None:
+    """The segment's event after the hooks, with all spans that there is room for; None: dropped, and counted."""
+    assert segment.root is not None, "see `parts`"
+    event, overflow = _event(segment, segment.root, common)
+    counters.lost("buffer_overflow", "span", overflow)
+    return _hooked(segment, event, common)
+
+
+def parts(segment: Segment) -> Iterable[Segment]:
+    """The segment, or where its root is missing one for each orphan: each has a root."""
+    return (segment,) if segment.root is not None else _orphans(segment)
 
 
 def _orphans(segment: Segment) -> list[Segment]:
@@ -114,15 +151,15 @@ def _orphans(segment: Segment) -> list[Segment]:
         if key not in heads:
             members.setdefault(nearest(parents[key], heads, parents, 0), []).append(span)
     counters.lost("buffer_overflow", "span", len(members.get(0, ())))  # a circle: no span of it is a root
-    parts = []
+    made = []
     for key in heads:
         part = copy.copy(segment)
         part.span_id = key
         part.root = by_id[key]
         part.parent_span_id = parents.get(key)
         part.spans = type(segment.spans)(members[key])
-        parts.append(part)
-    return parts
+        made.append(part)
+    return made
 
 
 # The event
@@ -132,6 +169,7 @@ def _event(segment: Segment, root: ReadableSpan, common: Common) -> tuple[Event,
     described = describe(root, is_root=True, style=common.style)
     attributes = copied(root.attributes)
     data = common.scrubbed(described.data)
+    add_events(data, root, common.scrubbed)
     trace_id = format(segment.trace_id, "032x")
     spans, overflow = _children(segment, root.context.span_id, common, trace_id)
     links = _links(root, common)
@@ -141,6 +179,8 @@ def _event(segment: Segment, root: ReadableSpan, common: Common) -> tuple[Event,
         trace["data"]["db.query.text"] = text  # a root has no description of its own
     if links:
         trace["links"] = links
+    if segment.kept:
+        trace["client_sample_rate"] = 1.0
     parent = root.parent
     trace["parent_span_id"] = format(parent.span_id, "016x") if parent is not None else None
     start, end = trace.pop("start_timestamp"), trace.pop("timestamp")
@@ -167,6 +207,8 @@ def _event(segment: Segment, root: ReadableSpan, common: Common) -> tuple[Event,
     add_tags(event, segment.tags, attributes, common.pii)
     add_user(event, segment.user, described, common.pii)
     add_measurements(event, root)
+    if segment.profile is not None:
+        add_profile(event, segment.profile)
     return event, overflow
 
 
@@ -191,19 +233,24 @@ def _span_fields(span: ReadableSpan, described: Description, data: dict[str, Any
 def _children(segment: Segment, root_id: int, common: Common, trace_id: str) -> tuple[list[Event], int]:
     """The spans below the root, and how many there was no room for."""
     spans = [span for span in segment.spans if span.context.span_id != root_id]
-    chosen = choose(spans, common.max_spans)
+    chosen = spans if common.takes_all else choose(spans, common.max_spans)
     if not chosen:
         return [], len(spans)
     kept = {span.context.span_id for span in chosen}
     kept.add(root_id)
-    # An unfinished parent is in none of these: its children hang on the root then, as in sentry-javascript.
-    parents = {span.context.span_id: span.parent.span_id for span in spans if span.parent is not None}
+    # Below an unfinished span, which is left out until it ends, children hang on its nearest finished ancestor.
+    parents = {key: parent for key, parent in segment.open.items() if parent is not None}
+    parents |= {span.context.span_id: span.parent.span_id for span in spans if span.parent is not None}
     encoded = []
     for span in chosen:
         described = describe(span, is_root=False, style=common.style)
-        fields = _span_fields(span, described, plain_data(common.scrubbed(described.data)), trace_id)
+        data = common.scrubbed(described.data)
+        add_events(data, span, common.scrubbed)
+        fields = _span_fields(span, described, plain_data(data), trace_id)
         fields["description"] = _text(described.description or "", described.source, common)
-        parent = nearest(span.parent.span_id, kept, parents, root_id) if span.parent is not None else root_id
+        parent = span.parent.span_id if span.parent is not None else root_id
+        if not segment.parts:  # else the parent may have left before
+            parent = nearest(parent, kept, parents, root_id)
         fields["parent_span_id"] = format(parent, "016x")
         if links := _links(span, common):
             fields["links"] = links
@@ -238,8 +285,14 @@ def _mark(segment: Segment, root: ReadableSpan, data: dict[str, Any], overflow: 
         if scope.version:
             data["otel.scope.version"] = scope.version
     remote, rate = segment.remote, segment.decision.sample_rate
-    if rate is not None and (remote is None or remote.sampled is None):
+    if segment.kept:
+        data["sentry.sample_rate"] = 1.0
+    elif rate is not None and (remote is None or remote.sampled is None):
         data["sentry.sample_rate"] = rate
+    if segment.unfinished:
+        data["sentry.unfinished"] = True
+    if segment.open:
+        data["sentry.unfinished_spans"] = len(segment.open)
     if segment.late_of is not None:
         data["sentry.parent_span_already_sent"] = True
     if dropped := overflow + segment.dropped:
@@ -275,10 +328,13 @@ def _hooked(segment: Segment, event: Event, common: Common) -> Event | None:
     if common.apply_scope is None and before_send is None:
         return event
     result: Event | None = event
+    at_stake = [("span", count + (not segment.is_part))]
+    if common.format == "transaction" and not segment.is_part:
+        at_stake.append(("transaction", 1))
     if common.apply_scope is not None:
-        result = _run("scope data", partial(common.apply_scope, segment, event), "event_processor", count)
+        result = _run("scope data", partial(common.apply_scope, segment, event), "event_processor", at_stake)
     if result is not None and before_send is not None:
-        result = _run("before_send_transaction", partial(before_send, result, {}), "before_send", count)
+        result = _run("before_send_transaction", partial(before_send, result, {}), "before_send", at_stake)
     if result is None:
         return None
     counters.lost("before_send", "span", count - len(result.get("spans") or ()))
@@ -286,7 +342,7 @@ def _hooked(segment: Segment, event: Event, common: Common) -> Event | None:
     return cleaned
 
 
-def _run(where: str, call: Callable[[], Any], reason: str, count: int) -> Event | None:
+def _run(where: str, call: Callable[[], Any], reason: str, at_stake: list[tuple[str, int]]) -> Event | None:
     """One hook. One that raises loses the item: it is often the scrubber."""
     failed = True
     result: Any = None
@@ -297,16 +353,18 @@ def _run(where: str, call: Callable[[], Any], reason: str, count: int) -> Event 
         return result
     if failed or result is not None:
         reason = "callback_error"
-    counters.lost(reason, "transaction")
-    counters.lost(reason, "span", count + 1)
+    for category, quantity in at_stake:
+        counters.lost(reason, category, quantity)
     return None
 
 
-def _dsc(segment: Segment) -> dict[str, str] | None:
+def dsc_header(segment: Segment) -> dict[str, str] | None:
     """The dynamic sampling context, for the envelope's header."""
     from otel_sentry.trace.dsc import dsc_of
 
     found: dict[str, str] | None = None
     with guard.block("dynamic sampling context"):
         found = dsc_of(segment)
+    if found and segment.kept:  # its weight; what was passed on to other services stays the head's decision
+        found = {**found, "sample_rate": "1", "sampled": "true"}
     return found

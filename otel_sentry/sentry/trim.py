@@ -54,34 +54,48 @@ def nearest(parent: Id, kept: Set[Id], parents: dict[Id, Id], root: Id) -> Id:
     return found
 
 
-def fit(event: dict[str, Any], max_bytes: int) -> tuple[bytes, int]:
-    """The event's JSON in at most *max_bytes* (more if the root alone is larger), and the spans it cost."""
-    body = dumps(event)
-    if len(body) <= min(max_bytes, _MAX_SPANS_BYTES):
-        return body, 0
+def fit(event: dict[str, Any], max_bytes: int, max_spans: int | None = None) -> tuple[bytes, list[dict[str, Any]]]:
+    """The event's JSON in at most *max_bytes* (more if the root alone is larger), and the spans it cost.
+
+    *max_spans* is given where those spans leave in other envelopes: then parents stay as they are, and none is missing.
+    """
     spans = event.get("spans") or []
+    elsewhere = max_spans is not None
+    if max_spans is None or len(spans) <= max_spans:
+        body = dumps(event)
+        if len(body) <= min(max_bytes, _MAX_SPANS_BYTES):
+            return body, []
     event["spans"] = []
     room = max_bytes - len(dumps(event)) - _RESERVE
     if room < max_bytes // 2:
         _tighten(event)
         room = max_bytes - len(dumps(event)) - _RESERVE
-    keep = _by_value(spans, [len(dumps(span)) + 1 for span in spans], min(room, _MAX_SPANS_BYTES))
-    trace = event.get("contexts", {}).get("trace", {})
+    sizes = [len(dumps(span)) + 1 for span in spans]
+    keep = _by_value(spans, sizes, min(room, _MAX_SPANS_BYTES), len(spans) if max_spans is None else max_spans)
     kept = [span for span, wanted in zip(spans, keep, strict=True) if wanted]
+    rest = [span for span, wanted in zip(spans, keep, strict=True) if not wanted]
+    event["spans"] = kept
+    if rest and not elsewhere:
+        _close_gaps(event, spans, len(rest))
+    return dumps(event), rest
+
+
+def _close_gaps(event: dict[str, Any], spans: Sequence[Mapping[str, Any]], lost: int) -> None:
+    """The tree without *lost* of its *spans*: each that is kept hangs on its nearest kept ancestor."""
+    trace = event.get("contexts", {}).get("trace", {})
     root = trace.get("span_id")
+    kept = event["spans"]
     ids = {span.get("span_id") for span in kept} | {root}
     parents = {span.get("span_id"): span.get("parent_span_id") for span in spans}
     for span in kept:
         span["parent_span_id"] = nearest(span.get("parent_span_id"), ids, parents, root)
-    event["spans"] = kept
-    lost = len(spans) - len(kept)
     data = trace.get("data")
-    if lost and isinstance(data, dict):
+    if isinstance(data, dict):
         data["sentry.dropped_span_count"] = data.get("sentry.dropped_span_count", 0) + lost
-    return dumps(event), lost
 
 
-def _by_value(spans: Sequence[Mapping[str, Any]], sizes: Sequence[int], room: int) -> list[bool]:
+def _by_value(spans: Sequence[Mapping[str, Any]], sizes: Sequence[int], room: int, limit: int) -> list[bool]:
+    """Which to keep in *room* bytes, at most *limit*: failed ones first, then the longest."""
     keep = [False] * len(spans)
     ranked = sorted(
         range(len(spans)),
@@ -89,7 +103,8 @@ def _by_value(spans: Sequence[Mapping[str, Any]], sizes: Sequence[int], room: in
         reverse=True,
     )
     for index in ranked:
-        if sizes[index] <= room:
+        if sizes[index] <= room and limit > 0:
+            limit -= 1
             room -= sizes[index]
             keep[index] = True
     return keep

@@ -5,5 +5,9 @@ This package imports light: the propagator in it is loaded while `opentelemetry.
 
 from __future__ import annotations
 
-#: Span attributes that carry Sentry's own decision from sampler to encoder. They never leave for another backend.
-CARRIER_ATTRIBUTES = frozenset({"sentry.sample_rate", "sentry.parent_is_remote", "sentry.parent_span_already_sent"})
+#: The name that user code gave to an instrumentor's span (sentry-javascript's attribute).
+CUSTOM_NAME = "sentry.custom_span_name"
+#: Span attributes that carry what only Sentry's encoder reads. They never leave for another backend.
+CARRIER_ATTRIBUTES = frozenset(
+    {"sentry.sample_rate", "sentry.parent_is_remote", "sentry.parent_span_already_sent", CUSTOM_NAME}
+)

@@ -7,15 +7,16 @@ here: `on_start` is a dict look-up, `on_end` a list append.
 from __future__ import annotations
 
 import copy
-import time
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 
 from otel_sentry import ambient, counters, guard
-from otel_sentry.trace import tracestate
+from otel_sentry.trace import buffer, rules, tracestate
+from otel_sentry.trace.item import SegmentItem, encoder
+from otel_sentry.trace.sampler import RATE_ATTRIBUTE, SentrySampler
 from otel_sentry.trace.segment import NO_DECISION, Segment, remote_of, table
 from otel_sentry.trace.tracestate import Decision
 
@@ -23,49 +24,11 @@ if TYPE_CHECKING:
     from opentelemetry.context import Context
     from opentelemetry.sdk.trace.sampling import Sampler
 
-    from otel_sentry.sentry.sender import Envelope, Sender
+    from otel_sentry.sentry.sender import Sender
+    from otel_sentry.settings import Settings
+    from otel_sentry.trace.item import Encode
 
-#: Spans of one sampled segment that wait in memory; what comes after them is dropped and counted.
-MAX_BUFFERED_SPANS = 10_000
-#: A finished span's footprint in the queue's byte bound, measured with ten attributes.
-SPAN_BYTES = 900
-
-
-class SegmentItem:
-    """A finished segment in the sender's queue, encoded there."""
-
-    __slots__ = ("_encode", "categories", "not_before", "segment", "size")
-
-    def __init__(self, segment: Segment, encode: Callable[[Segment], Envelope | None], grace: float) -> None:
-        self.segment = segment
-        self._encode = encode
-        self.size = SPAN_BYTES * (len(segment.spans) + 1)
-        self.not_before = time.monotonic() + grace
-        self.categories = (("transaction", 1), ("span", len(segment.spans) + 1))
-
-    def ready(self, now: float) -> bool:
-        """All children ended, or the grace for late ones is over."""
-        return not self.segment.open or now >= self.not_before
-
-    def encode(self) -> Envelope | None:
-        """Take what has ended so far and make an envelope of it."""
-        segment = self.segment
-        # This order and the one in `on_end` (append, then look at `sent`) lose no span: it is either taken here
-        # or seen as late there.
-        segment.sent = True
-        taken = copy.copy(segment)
-        taken.spans = take_all(segment)
-        return self._encode(taken)
-
-
-def take_all(segment: Segment) -> deque[ReadableSpan]:
-    """Empty the segment's list of finished spans, safe against concurrent appends."""
-    taken: deque[ReadableSpan] = deque()
-    while True:
-        try:
-            taken.append(segment.spans.popleft())
-        except IndexError:
-            return taken
+__all__ = ["SegmentItem", "SpanPipeline", "encoder"]
 
 
 class SpanPipeline(SpanProcessor):
@@ -74,11 +37,17 @@ class SpanPipeline(SpanProcessor):
     Args:
         sampler: decides for local roots that come without Sentry's decision (a provider that the user made).
         sender: where finished segments go; a function, since it may not exist yet; None: nowhere.
-        encode: segment -> envelope, called on the sender's thread.
+        encode: segment -> envelope or a list of them, called on the sender's thread.
+        transactions: are the envelopes transactions (else spans)? What a lost segment counts as.
         max_breadcrumbs: spans that an unsampled segment keeps, for the breadcrumbs of its errors.
         late_grace: seconds that a finished root waits for its unfinished children.
         copy_ambient: put user and business context on each span.
         collect: gather segments; False leaves only the copying.
+        keep: which segments are sent although they were not sampled (`rules.keep`).
+        ignore_spans: rules (`rules.span_rules`) of spans below the root that are not sent.
+        spills: what exceeds a segment's buffer leaves before its root has ended (else the least telling is dropped).
+        on_begin: called with each sampled segment when its root starts.
+        on_finish: called with each segment, sampled or not, and its finished root.
 
     """
 
@@ -87,19 +56,37 @@ class SpanPipeline(SpanProcessor):
         sampler: Sampler | None = None,
         *,
         sender: Callable[[], Sender | None] = lambda: None,
-        encode: Callable[[Segment], Envelope | None] | None = None,
+        encode: Encode | None = None,
+        transactions: bool = True,
         max_breadcrumbs: int = 100,
         late_grace: float = 0.1,
         copy_ambient: tuple[str, ...] = ("user", "business"),
         collect: bool = True,
+        on_begin: Callable[[Segment], None] | None = None,
+        on_finish: Callable[[Segment, ReadableSpan], None] | None = None,
+        keep: rules.Keep | None = None,
+        ignore_spans: tuple[str, ...] = (),
+        spills: bool = False,
     ) -> None:
         self._sampler = sampler
         self._sender = sender
         self._encode = encode
+        self._transactions = transactions
         self._max_breadcrumbs = max_breadcrumbs
         self._late_grace = late_grace
         self._copy_ambient = copy_ambient
         self._collect = collect
+        self._on_begin = on_begin
+        self._on_finish = on_finish
+        self._keep = keep
+        self._ignored = rules.compiled(ignore_spans)
+        self._spills = spills
+        self._is_second = False
+
+    def update(self, settings: Settings) -> None:
+        """Take the settings of a later `configure`."""
+        self._keep = settings.keep
+        self._ignored = rules.compiled(settings.ignore_spans)
 
     @guard.call("span start")
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
@@ -113,13 +100,19 @@ class SpanPipeline(SpanProcessor):
     def _join(self, span: Span, parent_context: Context | None) -> Segment:
         span_context = span.get_span_context()
         parent = span.parent
+        known = table.get(span_context)
+        if known is not None:  # two of ours on one provider: the first one sends
+            self._is_second = True
+            return known
         segment = table.get(parent) if parent is not None and not parent.is_remote else None
         if segment is None:
             segment = self._begin(span, parent_context)
-        segment.open.add(span_context.span_id)
-        evicted = table.add(span_context, segment)
-        if evicted is not None:
-            counters.lost("buffer_overflow", "span")
+        segment.open[span_context.span_id] = parent.span_id if parent is not None else None
+        if segment.profile is not None:
+            segment.profile.note_thread(span_context.span_id)
+        forgotten = table.add(span_context, segment)
+        if forgotten is not None:
+            self._forgotten(*forgotten)
         return segment
 
     def _begin(self, span: Span, parent_context: Context | None) -> Segment:
@@ -136,8 +129,18 @@ class SpanPipeline(SpanProcessor):
             live_root=span,
         )
         if not segment.sampled:
-            segment.spans = deque(maxlen=self._max_breadcrumbs)
+            segment.keeping = self._may_keep(segment, span)
+            if not segment.keeping:
+                segment.spans = deque(maxlen=self._max_breadcrumbs)
+        elif self._on_begin is not None:
+            self._on_begin(segment)
         return segment
+
+    def _may_keep(self, segment: Segment, span: Span) -> bool:
+        """Could a keep rule want this segment? Not if a rule, and no rate, left it out, or nobody decided."""
+        if self._keep is None or segment.decision.sampled is not False:
+            return False
+        return not (isinstance(self._sampler, SentrySampler) and self._sampler.leaves_out(span))
 
     def _decision(self, span: Span, parent_context: Context | None) -> Decision:
         """Sentry's decision: from the tracestate that our sampler wrote, else taken here (decision 4)."""
@@ -161,35 +164,76 @@ class SpanPipeline(SpanProcessor):
             return
         segment = table.pop(span_context)
         if segment is None:
-            self._end_unknown(span)
+            self._end_unknown(span, span_context.span_id)
             return
-        if span_context.span_id == segment.span_id:
-            segment.open.discard(span_context.span_id)
+        span_id = span_context.span_id
+        if span_id == segment.span_id:
+            segment.open.pop(span_id, None)
             self._finish(segment, span)
             return
-        if segment.sampled and len(segment.spans) >= MAX_BUFFERED_SPANS:
-            counters.lost("buffer_overflow", "span")
-            segment.dropped += 1
+        if segment.sent:
+            segment.open.pop(span_id, None)
+            self._end_late(segment, span, span_id)
+            return
+        if segment.sampled or segment.keeping:
+            self._hold(segment, span)
         else:
             segment.spans.append(span)
-        segment.open.discard(span_context.span_id)
+        segment.open.pop(span_id, None)
         if segment.sent:
-            self._send_late(segment)
+            for late in buffer.take_all(segment.spans):
+                self._end_late(segment, late, late.context.span_id)
+            if span_id in segment.late:  # encoded between the two lines above: nobody else looks after these
+                self._send_orphans(segment.late.pop(span_id))
 
-    def _end_unknown(self, span: ReadableSpan) -> None:
+    def _hold(self, segment: Segment, span: ReadableSpan) -> None:
+        """Buffer a finished span. Without room spans leave before their root if they can, else by value."""
+        fits = buffer.add(segment, span)
+        if self._spills and len(segment.spans) >= buffer.PART_SPANS and self._send_part(segment):
+            return
+        if not fits:
+            buffer.thin(segment)
+
+    def _send_part(self, segment: Segment) -> bool:
+        """Send the oldest of a segment's spans; False when that can't be done now."""
+        live, last = segment.live_root, segment.last_part
+        if live is None or not segment.sampled or (last is not None and not last.sent):
+            return False  # never two parts in the queue: they would push the transaction itself out of it
+        part = copy.copy(segment)
+        part.spans, part.size = buffer.take_part(segment, buffer.PART_SPANS)
+        part.root = rules.with_changes(live, end_time=buffer.last_end(part.spans))
+        part.is_part, part.open, part.dropped, part.profile = True, {}, 0, None
+        segment.parts += 1
+        part.parts, part.last_part = segment.parts, None
+        segment.last_part = part
+        self.put(part)
+        return True
+
+    def _end_unknown(self, span: ReadableSpan, span_id: int) -> None:
         """A span that the table had to forget, or that began before us: it leaves on its own."""
-        span_context = span.get_span_context()
-        assert span_context is not None
-        decision = tracestate.parse_member(span_context.trace_state.get(tracestate.KEY))
+        if self._is_second:
+            return
+        context = span.context
+        decision = tracestate.parse_member(context.trace_state.get(tracestate.KEY))
         if decision is not None and decision.sampled:
-            segment = Segment(span_context.trace_id, span_context.span_id, None, decision)
-            self._send_span(segment, span)
+            segment = Segment(context.trace_id, span_id, span.parent.span_id if span.parent else None, decision)
+            segment.root = span
+            self.put(segment)
 
     def _finish(self, segment: Segment, root: ReadableSpan) -> None:
         segment.root = root
         segment.live_root = None
         segment.request = None
+        if self._on_finish is not None:
+            self._on_finish(segment, root)
+        buffer.release(segment)
+        if self._keep is not None and (segment.sampled or segment.keeping):
+            # Sampled ones too: whatever a rule wants is always here, so that each of them stands for itself alone.
+            segment.kept = self._keep.wants(root, segment.failed)
         if segment.sampled:
+            self.put(segment)
+        elif segment.kept:
+            self._take_losses_back(segment, root)
             self.put(segment)
         else:
             segment.sent = True
@@ -197,31 +241,94 @@ class SpanPipeline(SpanProcessor):
         # References to exceptions by id mean something only while the code that raised them runs (decision 7).
         segment.seen_exceptions.clear()
 
-    def _send_late(self, segment: Segment) -> None:
-        """Children that ended after their segment had left: transactions of their own, joined by the parent's id."""
-        for span in take_all(segment):
-            if segment.sampled:
-                self._send_span(segment, span)
+    def _take_losses_back(self, segment: Segment, root: ReadableSpan) -> None:
+        """The sampler counted this root as lost, unless the decision was the parent's; what was thinned out counts."""
+        counters.lost("buffer_overflow", "span", segment.dropped)
+        remote = segment.remote
+        if remote is None or remote.sampled is None or RATE_ATTRIBUTE in (root.attributes or {}):
+            is_ours = isinstance(self._sampler, SentrySampler)
+            reason = self._sampler.loss_of(segment.decision) if is_ours else "sample_rate"  # type: ignore[union-attr]
+            counters.take_back(reason, "transaction")
+            counters.take_back(reason, "span")
 
-    def _send_span(self, segment: Segment, span: ReadableSpan) -> None:
-        span_context = span.get_span_context()
-        assert span_context is not None
-        late = copy.copy(segment)
-        late.span_id = span_context.span_id
-        late.parent_span_id = span.parent.span_id if span.parent else None
-        late.root = span
-        late.live_root = None
-        late.spans = deque()
-        late.open = set()
-        late.late_of = segment.span_id
-        self.put(late)
+    def _end_late(self, segment: Segment, span: ReadableSpan, span_id: int) -> None:
+        """A span that ended after its segment had left: with all that waited for it, a transaction of its own.
+
+        It is joined to the others by its parent's id. Below a span that is itself unfinished it waits for that one.
+        """
+        if not (segment.sampled or segment.kept):
+            return
+        top = segment.top_of(span.parent.span_id if span.parent else None)
+        group = segment.late.pop(span_id, None)
+        if top is None:
+            self._send_late(group or _late_group(segment, span_id), span)
+            return
+        waiting = segment.late.get(top) or segment.late.setdefault(top, _late_group(segment, top))
+        self._hold(waiting, span)
+        if group is not None:
+            buffer.release(group)
+            for below in buffer.take_all(group.spans):
+                self._hold(waiting, below)
+        # In this order (add, then look) nothing is left behind when *top* ends, or its group is encoded, meanwhile.
+        if top not in segment.open:
+            abandoned = segment.late.pop(top, None)
+            if abandoned is not None or waiting.sent:
+                self._send_orphans(waiting)
+
+    def _send_late(self, group: Segment, root: ReadableSpan) -> None:
+        group.root = root
+        group.parent_span_id = root.parent.span_id if root.parent else None
+        buffer.release(group)
+        self.put(group)
+
+    def _send_orphans(self, group: Segment) -> None:
+        """What waited for a span that nobody knows any more: the encoder makes a root of each that has no parent."""
+        orphans = copy.copy(group)
+        orphans.spans, orphans.size = buffer.take_part(group)
+        if orphans.spans:
+            self.put(orphans)
+
+    def _forgotten(self, span_id: int, segment: Segment) -> None:
+        """The table is full of unfinished spans and forgot one. When it ends all the same it leaves on its own."""
+        guard.say_once("open_spans", f"{table.limit} unfinished spans: the oldest are forgotten; does nobody end them?")
+        segment.open.pop(span_id, None)
+        group = segment.late.pop(span_id, None)
+        if group is not None:
+            self._send_orphans(group)
+        if span_id == segment.span_id and segment.root is None:
+            self._cut_short(segment)
+
+    def _cut_short(self, segment: Segment) -> None:
+        """Send what has ended below a root that has not: with the root as it is now, marked as unfinished."""
+        live = segment.live_root
+        if live is None or segment.sent:
+            return
+        table.pop(live.get_span_context())
+        segment.open.pop(segment.span_id, None)
+        end = buffer.last_end(list(segment.spans))
+        if not end or not (segment.sampled or segment.keeping):
+            segment.sent = True
+            buffer.release(segment)
+            segment.spans.clear()
+            return
+        segment.unfinished = True
+        self._finish(segment, rules.with_changes(live, end_time=end))
+
+    @guard.call("unfinished segments")
+    def finish_open(self) -> None:
+        """The process ends: what has ended below unfinished spans is sent all the same."""
+        for segment in table.segments():
+            for group in list(segment.late.values()):
+                self._send_orphans(group)
+            if segment.root is None:
+                self._cut_short(segment)
 
     def put(self, segment: Segment) -> None:
         """Hand a finished segment to the sender."""
         sender = self._sender()
         if sender is None or self._encode is None:
             return
-        sender.put(SegmentItem(segment, self._encode, self._late_grace))
+        sender.put(SegmentItem(segment, self._encode, self._late_grace, sender.put, self._transactions, self._ignored))
 
     def shutdown(self) -> None:
         """Nothing: `otel_sentry.process` owns the exit and its budget."""
@@ -232,12 +339,15 @@ class SpanPipeline(SpanProcessor):
         return True if sender is None else sender.flush(timeout_millis / 1000)
 
 
-def encoder(common: Callable[[], Any]) -> Callable[[Segment], Envelope | None]:
-    """Segment -> transaction envelope, with the module loaded at the first one."""
-
-    def encode(segment: Segment) -> Envelope | None:
-        from otel_sentry.sentry import transaction
-
-        return transaction.encode(segment, common())
-
-    return encode
+def _late_group(segment: Segment, span_id: int) -> Segment:
+    """An empty record for what ends below *span_id* after *segment* has left."""
+    group = copy.copy(segment)
+    group.span_id = span_id
+    group.root = group.live_root = None
+    group.spans = deque()
+    group.open, group.late = {}, {}
+    group.size = group.dropped = 0
+    group.sent = group.unfinished = False
+    group.late_of = segment.span_id
+    group.profile = group.last_part = None
+    return group

@@ -49,6 +49,10 @@ class SentrySpanProcessor(SpanPipeline):
             late_grace=built.settings.late_grace if built else 0.0,
             copy_ambient=(),
             collect=built is not None,
+            keep=built.settings.keep if built else None,
+            ignore_spans=built.settings.ignore_spans if built else (),
+            on_begin=built.pipeline._on_begin if built else None,
+            on_finish=built.pipeline._on_finish if built else None,
         )
 
 

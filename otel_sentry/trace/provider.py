@@ -13,6 +13,7 @@ from opentelemetry.sdk import trace as sdk
 from opentelemetry.trace import INVALID_SPAN, SpanKind, get_current_span
 
 from otel_sentry import errors
+from otel_sentry.trace import CUSTOM_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,6 +38,15 @@ class Span(sdk.Span):
         super().record_exception(exception, attributes, timestamp, escaped)
         caller = sys._getframe(1).f_globals.get("__name__", "")
         errors.recorded(self, exception, by_user=not caller.startswith("opentelemetry."))
+
+    def update_name(self, name: str) -> None:
+        """As the SDK does. A name that the user's own code gives to an instrumentor's span wins over ours."""
+        super().update_name(name)
+        scope = self.instrumentation_scope
+        if scope is not None and scope.name.startswith("opentelemetry."):
+            caller = sys._getframe(1).f_globals.get("__name__", "")
+            if not caller.startswith("opentelemetry."):
+                self.set_attribute(CUSTOM_NAME, name)
 
 
 class Tracer(sdk.Tracer):

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from opentelemetry.sdk.trace import sampling
 from opentelemetry.trace import (
+    INVALID_SPAN_CONTEXT,
     NonRecordingSpan,
     Span,
     SpanContext,
@@ -26,7 +27,7 @@ from opentelemetry.trace import (
 )
 
 from otel_sentry import counters, guard
-from otel_sentry.trace import dsc
+from otel_sentry.trace import dsc, rules
 from otel_sentry.trace.propagator import is_suppressed
 from otel_sentry.trace.segment import Remote, remote_of
 from otel_sentry.trace.start import SamplingContext, Start, as_rate, is_redis_command
@@ -34,6 +35,7 @@ from otel_sentry.trace.tracestate import Decision
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
+    from opentelemetry.sdk.trace import ReadableSpan
     from opentelemetry.trace import Link
     from opentelemetry.util.types import Attributes
 
@@ -71,6 +73,7 @@ class SentrySampler(sampling.Sampler):
         drop_redis_roots: no spans for Redis commands outside any trace (a Celery worker polling its broker).
         style: `otel` or `sentry`, the names of Django's transactions.
         tracing: False: Sentry gets no spans from here, so the decision is left to the others ("deferred").
+        default_ignores: leave health checks and static files out.
 
     Raises:
         ValueError: *traces_sample_rate* is not within 0 to 1.
@@ -91,6 +94,7 @@ class SentrySampler(sampling.Sampler):
         drop_redis_roots: bool = True,
         style: str | None = None,
         tracing: bool = True,
+        default_ignores: bool | None = None,
     ) -> None:
         settings = dsc.current_settings()
         if traces_sample_rate is None:
@@ -112,6 +116,7 @@ class SentrySampler(sampling.Sampler):
         self._drop_redis_roots = drop_redis_roots
         self._style = style or settings.django_transaction_style
         self._tracing = tracing
+        self._default_ignores = settings.default_ignores if default_ignores is None else default_ignores
 
     def update(self, settings: Settings) -> None:
         """Take the settings of a later `configure`."""
@@ -119,6 +124,7 @@ class SentrySampler(sampling.Sampler):
         self._traces_sampler = settings.traces_sampler
         self._w3c_parent = settings.w3c_parent
         self._ignored = _compiled(settings.ignore_transactions)
+        self._default_ignores = settings.default_ignores
         self._style = settings.django_transaction_style
 
     def get_description(self) -> str:
@@ -193,7 +199,7 @@ class SentrySampler(sampling.Sampler):
             return Verdict(Decision(sampled, rate, rand))
         if root.kind is SpanKind.SERVER and root.method in _NOT_CAPTURED:
             return Verdict(Decision(False, 0.0, rand))
-        if self._ignored and self._is_ignored(root):
+        if self._is_ignored(root):
             return Verdict(Decision(False, 0.0, rand), loss="ignored")
         if self._base is not None:
             return None
@@ -237,8 +243,26 @@ class SentrySampler(sampling.Sampler):
         return own
 
     def _is_ignored(self, root: Start) -> bool:
+        if self._default_ignores and root.kind is SpanKind.SERVER and rules.is_noise(root.path, root.user_agent):
+            return True
+        if not self._ignored:
+            return False
         names = root.names(self._style)
         return any(pattern.search(name) for pattern in self._ignored for name in names)
+
+    def leaves_out(self, span: ReadableSpan) -> bool:
+        """Did a rule, and no rate, leave this local root out? Then no keep rule brings it back."""
+        parent = span.parent or INVALID_SPAN_CONTEXT
+        root = Start(None, parent, None, span.context.trace_id, span.name, span.kind, span.attributes or {}, ())
+        not_captured = root.kind is SpanKind.SERVER and root.method in _NOT_CAPTURED
+        return not_captured or self._is_ignored(root)
+
+    def loss_of(self, decision: Decision) -> str:
+        """The reason under which a root with this decision was counted as lost."""
+        rate, rand = decision.sample_rate, decision.sample_rand
+        if rate is None or rand is None:
+            return "sample_rate"
+        return "backpressure" if rand < rate * 2 ** self._factor() else "sample_rate"
 
     def _ask_base(self, root: Start) -> tuple[Verdict, Mapping[str, Any], TraceState]:
         assert self._base is not None

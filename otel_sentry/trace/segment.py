@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan, Span
     from opentelemetry.trace import SpanContext
 
+#: Busy roots that `Table` passes over before it forgets one.
+_CHANCES = 8
 REMOTE_KEY = otel_context.create_key("otel-sentry-remote")
 NO_DECISION = Decision(None)
 
@@ -61,14 +63,22 @@ class Segment:
         "decision",
         "dropped",
         "event_ids",
+        "failed",
         "frozen_dsc",
+        "health",
+        "is_part",
         "isolation_scope",
+        "keeping",
         "kept",
+        "last_part",
+        "late",
         "late_of",
         "live_root",
         "not_before",
         "open",
         "parent_span_id",
+        "parts",
+        "profile",
         "remote",
         "request",
         "root",
@@ -77,9 +87,11 @@ class Segment:
         "size",
         "span_id",
         "spans",
+        "spared",
         "started",
         "tags",
         "trace_id",
+        "unfinished",
         "user",
     )
 
@@ -100,9 +112,27 @@ class Segment:
         self.live_root = live_root
         self.root: ReadableSpan | None = None
         self.spans: deque[ReadableSpan] = deque()
-        self.open: set[int] = set()
+        #: Unfinished spans (the root among them): span id -> parent's span id.
+        self.open: dict[int, int | None] = {}
+        #: Estimated bytes of `spans`.
         self.size = 0
         self.dropped = 0
+        #: Not sampled, but all is kept until it is known whether a keep rule wants it.
+        self.keeping = False
+        #: A keep rule wants this segment, whatever sampling said: its weight is 1.
+        self.kept = False
+        #: An unhandled error was reported from it.
+        self.failed = False
+        #: Parts that have left before the root ended (as single spans); and is this one of them?
+        self.parts = 0
+        self.last_part: Segment | None = None
+        self.is_part = False
+        #: The root had not ended when this was sent (it was forgotten, or the process ended).
+        self.unfinished = False
+        #: The table has passed it over once (`Table`).
+        self.spared = False
+        #: What ended after the segment had left, by the unfinished span that it waits for.
+        self.late: dict[int, Segment] = {}
         self.sent = False
         self.not_before = 0.0
         self.started = time.monotonic()
@@ -119,11 +149,24 @@ class Segment:
         #: id(exception) -> (span id, parent span id) of the innermost span that saw it; dropped with the segment.
         self.seen_exceptions: dict[int, tuple[int, int | None]] = {}
         self.event_ids: list[tuple[int, str]] = []
+        #: "exited", "errored" or "crashed" (`otel_sentry.sentry.sessions`).
+        self.health = "exited"
+        #: An `otel_sentry.sentry.profiling.Profile`, where one is taken.
+        self.profile: Any = None
 
     @property
     def sampled(self) -> bool:
         """Does Sentry keep this segment?"""
         return self.decision.sampled is True
+
+    def top_of(self, parent_id: int | None) -> int | None:
+        """The highest unfinished span above one whose parent is *parent_id*, without a gap; None: that has ended."""
+        top = None
+        for _ in range(1000):
+            if parent_id is None or parent_id not in self.open:
+                break
+            top, parent_id = parent_id, self.open.get(parent_id)
+        return top
 
     def name_and_source(self) -> tuple[str, str]:
         """The transaction name as known now, and its Sentry source."""
@@ -143,7 +186,8 @@ def _style() -> str:
 
 
 class Table:
-    """Live span id -> segment. Bounded: past *limit* the entries that were registered first are forgotten."""
+    """Live span id -> segment. Bounded: past *limit* the entries that were registered first are forgotten, roots with
+    something going on below them last. Age is no reason: a root may run for days."""
 
     __slots__ = ("_by_span", "limit")
 
@@ -157,20 +201,34 @@ class Table:
     def get(self, span_context: SpanContext) -> Segment | None:
         return self._by_span.get((span_context.trace_id, span_context.span_id))
 
-    def add(self, span_context: SpanContext, segment: Segment) -> Segment | None:
-        """Register; returns the segment of the entry that had to be forgotten for it, if any."""
-        evicted = None
-        if len(self._by_span) >= self.limit:
-            # next(iter()) may race with another thread's insertion: then nothing is evicted this time.
-            try:
-                evicted = self._by_span.pop(next(iter(self._by_span)), None)
-            except (StopIteration, RuntimeError):
-                pass
+    def add(self, span_context: SpanContext, segment: Segment) -> tuple[int, Segment] | None:
+        """Register; returns span id and segment of the entry that had to be forgotten for it, if any."""
+        forgotten = self._forget() if len(self._by_span) >= self.limit else None
         self._by_span[(span_context.trace_id, span_context.span_id)] = segment
-        return evicted
+        return forgotten
+
+    def _forget(self) -> tuple[int, Segment] | None:
+        for chance in range(_CHANCES):
+            try:
+                key = next(iter(self._by_span))
+            except (StopIteration, RuntimeError):  # another thread was faster: then nothing is forgotten this time
+                return None
+            segment = self._by_span.pop(key, None)
+            if segment is None:
+                continue
+            busy = key[1] == segment.span_id and (len(segment.open) > 1 or (segment.spans and not segment.spared))
+            if not busy or chance == _CHANCES - 1:
+                return key[1], segment
+            segment.spared = True
+            self._by_span[key] = segment  # to the end of the line
+        return None
 
     def pop(self, span_context: SpanContext) -> Segment | None:
         return self._by_span.pop((span_context.trace_id, span_context.span_id), None)
+
+    def segments(self) -> list[Segment]:
+        """All segments with unfinished spans, once each."""
+        return list({id(segment): segment for segment in list(self._by_span.values())}.values())
 
     def clear(self) -> None:
         self._by_span.clear()

@@ -64,6 +64,11 @@ class Start(NamedTuple):
         except ValueError:  # "//[" and the like
             return target.partition("?")[0]
 
+    @property
+    def user_agent(self) -> Any:
+        """The caller's user agent, by either semantic convention; None where there is none."""
+        return _first(self.attributes, ("user_agent.original", "http.user_agent"))
+
     def names(self, style: str) -> set[str]:
         """Whatever a rule may call it: span name, transaction name, path, ``METHOD /path``."""
         from otel_sentry.convention import describe_start  # not at start-up: its tables take 50 ms
