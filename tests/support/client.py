@@ -44,7 +44,7 @@ class Collecting:
         self.flushed: list[float] = []
         self.closed = False
 
-    def put(self, item: Any, urgent: bool = False) -> bool:
+    def put(self, item: Any, urgent: bool = False, share: float = 1.0) -> bool:
         made = item.encode()
         if made is not None:
             self.envelopes.append(Envelope(made.body, made.categories, urgent))

@@ -182,6 +182,93 @@ MEANINGS = {
         ),
         ("gen_ai.chat", "chat m", "chat m", "custom"),
     ),
+    "2.3 rpc, newest conventions: the method is fully qualified": (
+        ("x", CLIENT, {"rpc.system.name": "grpc", "rpc.method": "pkg.Svc/Do"}, "grpc"),
+        ("rpc", "pkg.Svc/Do", "pkg.Svc/Do", "route"),
+    ),
+    "2.3 faas, told by the scope": (
+        ("h", SERVER, {"faas.trigger": "pubsub"}, "aws_lambda"),
+        ("function.aws", "h", "h", "route"),
+    ),
+    "2.3 faas, cloud unknown: the trigger": (
+        ("h", SERVER, {"faas.trigger": "timer"}, "mine"),
+        ("timer", "h", "h", "route"),
+    ),
+    "2.3 gen_ai: agent, newest conventions": (
+        (
+            "x",
+            INTERNAL,
+            {"gen_ai.provider.name": "p", "gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "a"},
+        ),
+        ("gen_ai.invoke_agent", "invoke_agent a", "invoke_agent a", "custom"),
+    ),
+    "2.2 mcp before gen_ai": (
+        ("x", SERVER, {"mcp.method.name": "tools/call", "gen_ai.system": "mcp", "gen_ai.tool.name": "weather"}),
+        ("mcp.server", "tools/call weather", "tools/call weather", "route"),
+    ),
+    "2.3 graphql": (
+        ("q", INTERNAL, {"graphql.operation.type": "query", "graphql.operation.name": "Posts"}),
+        ("graphql.query", "query Posts", "query Posts", "route"),
+    ),
+    "2.3 graphql on http": (
+        ("POST", SERVER, get(url__path="/graphql", http__route="graphql", sentry__graphql__operation="query Posts")),
+        ("http.server", "GET /graphql (query Posts)", "GET /graphql (query Posts)", "route"),
+    ),
+    "2.3 graphql on http, more than five": (
+        ("POST", SERVER, get(http__route="g", sentry__graphql__operation=tuple("abcdefg"))),
+        ("http.server", "GET /g (a, b, c, d, e, +2)", "GET /g (a, b, c, d, e, +2)", "route"),
+    ),
+    "2.7 S3": (
+        ("S3.PutObject", CLIENT, {"rpc.system": "aws-api", "rpc.service": "S3", "rpc.method": "PutObject"}, "botocore"),
+        ("object.put", "S3.PutObject", "S3.PutObject", "custom"),
+    ),
+    "2.7 S3, no object": (
+        (
+            "S3.ListBuckets",
+            CLIENT,
+            {"rpc.system": "aws-api", "rpc.service": "S3", "rpc.method": "ListBuckets"},
+            "botocore",
+        ),
+        ("http.client", "S3.ListBuckets", "S3.ListBuckets", "custom"),
+    ),
+    "2.7 SQS: the operation is in rpc.method only": (
+        (
+            "SQS.ReceiveMessage",
+            CLIENT,
+            {
+                "rpc.system": "aws-api",
+                "rpc.method": "ReceiveMessage",
+                "messaging.system": "aws.sqs",
+                "messaging.destination": "q",
+            },
+            "botocore",
+        ),
+        ("queue.receive", "q", "q", "task"),
+    ),
+    "2.7 kafka: polling receives": (
+        ("orders receive", CONSUMER, {"messaging.system": "kafka", "messaging.destination": "orders"}, "kafka"),
+        ("queue.receive", "orders", "orders", "task"),
+    ),
+    "2.7 kafka: processing, newest conventions": (
+        ("process orders", CONSUMER, {"messaging.system": "kafka", "messaging.destination.name": "orders"}, "aiokafka"),
+        ("queue.process", "orders", "orders", "task"),
+    ),
+    "2.3 queue settle": (
+        ("q ack", CONSUMER, {"messaging.system": "rabbitmq", "messaging.operation.name": "ack"}, "aio_pika"),
+        ("queue.settle", "q ack", "q ack", "task"),
+    ),
+    "2.3 db without text: the summary": (
+        ("shop", CLIENT, {"db.system.name": "postgresql", "db.query.summary": "SELECT post"}, "asyncpg"),
+        ("db", "SELECT post", "SELECT post", "task"),
+    ),
+    "2.3 cache, ours": (
+        ("cache.remove", INTERNAL, {"cache.key": ("a",)}, "redis"),
+        ("cache.remove", "a", "a", "task"),
+    ),
+    "2.2 cache: the user's own op": (
+        ("lookup", INTERNAL, {"sentry.op": "cache.get", "cache.key": ["bob@example.com"]}),
+        ("cache.get", "[Filtered]", "[Filtered]", "task"),
+    ),
     "2.2 known scope without attributes": (
         ("jinja2.render", INTERNAL, None, "jinja2"),
         ("template.render", "jinja2.render", "jinja2.render", "custom"),
@@ -195,6 +282,12 @@ def test_meaning(case: str) -> None:
     """Op, description, transaction name and source are those of the specification's table."""
     arguments, expected = MEANINGS[case]
     assert described(*arguments)[:4] == expected
+
+
+def test_graphql_document_has_no_literals() -> None:
+    """2.3: what people typed is a literal of the document."""
+    attributes = {"graphql.operation.type": "query", "graphql.document": 'query { user(mail: "a\\"b", id: 17) { id } }'}
+    assert described("q", INTERNAL, attributes).data["graphql.document"] == "query { user(mail: ?, id: ?) { id } }"
 
 
 def test_nested_web_span_is_middleware() -> None:
@@ -315,6 +408,19 @@ def _exception(kind: str) -> SimpleNamespace:
         ({"http.response.status_code": 500}, None, (), "internal_error"),
         ({"rpc.grpc.status_code": 4}, "", (), "deadline_exceeded"),
         ({"http.response.status_code": 404, "rpc.grpc.status_code": 0}, None, (), "not_found"),
+        ({"http.status_code": "503"}, None, (), "unavailable"),
+        ({"rpc.response.status_code": "NOT_FOUND"}, None, (), "not_found"),
+        ({"rpc.grpc.status_code": 0}, "broken pipe", (), "internal_error"),
+        ({"db.response.status_code": "57014"}, "x", (), "cancelled"),
+        ({"db.response.status_code": "23505"}, "x", (), "already_exists"),
+        ({"db.response.status_code": "23503"}, "x", (), "failed_precondition"),
+        ({"db.response.status_code": "40001"}, "x", (), "aborted"),
+        ({"db.response.status_code": "08006"}, "x", (), "unavailable"),
+        ({"db.response.status_code": "1062"}, "x", (), "internal_error"),
+        ({"db.response.status_code": "57014"}, None, (), "ok"),
+        (None, "x", (_exception("psycopg2.errors.UniqueViolation"),), "already_exists"),
+        (None, "x", (_exception("httpx.ReadTimeout"),), "deadline_exceeded"),
+        ({"error.type": "requests.exceptions.ConnectTimeout"}, "x", (), "deadline_exceeded"),
         ({"celery.state": "RETRY"}, "Retry()", (), "aborted"),
         ({"celery.state": "IGNORED"}, None, (), "aborted"),
         ({"celery.state": "FAILURE"}, "x", (), "internal_error"),
@@ -342,6 +448,9 @@ def test_error_text_is_kept() -> None:
         ("opentelemetry.instrumentation.grpc._server", "auto.rpc.otel.grpc"),
         ("opentelemetry.instrumentation.jinja2", "auto.template.otel.jinja2"),
         ("opentelemetry.instrumentation.some-thing", "auto.otel.some_thing"),
+        ("otel_sentry_redis", "auto.cache.otel.redis"),
+        ("otel_sentry_django", "auto.cache.otel.django"),
+        ("otel_sentry", "manual"),
         ("shop.views", "manual"),
         ("", "manual"),
     ],
@@ -358,13 +467,13 @@ def test_origin(scope: str, origin: str) -> None:
         ("users/<int:pk>/", "/users/<int:pk>/", "/users/{pk}/"),
         ("users/<slug>/", "/users/<slug>/", "/users/{slug}/"),
         (r"^api/(?P<pk>\d+)/$", r"/api/(?P<pk>\d+)/", "/api/{pk}/"),
-        (r"api/^v(?P<version>[^/)]+)/(\w+)/$", r"/api/v(?P<version>[^/)]+)/(\w+)/", "/api/v{version}/{var}/"),
-        (r"^a/(?:b/)?(?P<x>(\d)+)\Z", r"/a/(?:b/)?(?P<x>(\d)+)", "/a/b/{x}"),
+        (r"api/^v(?P<version>[^/)]+)/(\w+)/$", r"/api/v(?P<version>[^/)]+)/(\w+)/", "/api/v{version}]+)/{var}/"),
+        (r"^a/(?:b/)?(?P<x>(\d)+)\Z", r"/a/(?:b/)?(?P<x>(\d)+)", "/a/b/{x}+)"),
         ("/already/", "/already/", "/already/"),
     ],
 )
 def test_django_route(route: str, otel: str, sentry: str) -> None:
-    """2.7: a leading slash for both styles; `sentry` writes what sentry-python wrote."""
+    """2.7: a leading slash for both styles; `sentry` writes what sentry-python wrote, oddities included."""
     assert (django_route(route), django_route(route, "sentry")) == (otel, sentry)
 
 

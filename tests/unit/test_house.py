@@ -15,9 +15,9 @@ ROOT = pathlib.Path(otel_sentry.__file__).parent
 MODULES = sorted(path for path in ROOT.rglob("*.py") if "demo" not in path.parts)
 
 PUBLIC = [
-    "BusinessSpanProcessor", "SentryPropagator", "SentrySampler", "SentrySpanProcessor", "UserSpanProcessor",
-    "__version__", "capture_custom_exception", "configure", "flush", "set_business_context", "set_user", "shutdown",
-    "span", "tag_business_operation",
+    "BusinessSpanProcessor", "SentryPropagator", "SentrySampler", "SentrySpanProcessor", "TraceContextFilter",
+    "UserSpanProcessor", "__version__", "capture_custom_exception", "configure", "explain", "flush",
+    "set_business_context", "set_user", "shutdown", "span", "tag_business_operation",
 ]  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, TraceState, set_span_in_context
 
 from otel_sentry import counters
-from otel_sentry.trace import pipeline as pipeline_module
+from otel_sentry.trace import buffer
 from otel_sentry.trace.pipeline import SpanPipeline
 from otel_sentry.trace.segment import Segment, current_segment, segment_of, table
 
@@ -136,15 +136,16 @@ def test_unsampled_segment_keeps_the_last_spans_only() -> None:
 
 
 def test_spans_past_the_bound_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Memory is bounded; what does not fit has a reason and a count."""
-    monkeypatch.setattr(pipeline_module, "MAX_BUFFERED_SPANS", 5)
+    """Memory is bounded; the less valuable half makes room, with a reason and a count."""
+    monkeypatch.setattr(buffer, "MAX_SPANS", 6)
     rig = Rig()
     with rig.tracer.start_as_current_span("root"):
-        for _ in range(8):
-            rig.tracer.start_span("s").end()
+        for number in range(10):
+            rig.tracer.start_span(f"s{number}", start_time=100).end(101 if number != 1 else 900)
     (segment,) = rig.drain()
-    assert len(segment.spans) == 5 and segment.dropped == 3
-    assert counters.snapshot() == {("buffer_overflow", "span"): 3}
+    names = [span.name for span in segment.spans]
+    assert "s1" in names and len(names) == 6 and segment.dropped == 4
+    assert counters.snapshot() == {("buffer_overflow", "span"): 4}
 
 
 def test_forgotten_spans_leave_on_their_own(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -337,7 +337,7 @@ def test_inherit_or_sample_with(sampled: bool | None, rate: float | None, result
 )
 def test_ignored_transactions(pattern: str, ignored: bool) -> None:
     """Found in name, path or METHOD path; wins over a parent that was sampled; counted as ignored."""
-    sampler = SentrySampler(traces_sample_rate=1, ignore_transactions=[pattern])
+    sampler = SentrySampler(traces_sample_rate=1, ignore_transactions=[pattern], default_ignores=False)
     result = ask(
         sampler, remote_context(True), "GET health/live", kind=SpanKind.SERVER,
         attributes={"http.method": "GET", "http.target": "/health/live?x=1"},

@@ -71,6 +71,11 @@ def retry_once(self: Any) -> int:
     return int(self.request.retries)
 
 
+@app.task(name="jobs.nap")
+def nap(seconds: float) -> None:
+    time.sleep(seconds)
+
+
 @app.task(name="jobs.too_slow", time_limit=1)
 def too_slow() -> None:
     time.sleep(30)

@@ -17,4 +17,5 @@ urlpatterns = [
     path("logged/", views.logged),
     path("query/", views.query),
     path("caught/", views.caught),
+    path("slow/", views.slow),
 ]

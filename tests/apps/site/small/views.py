@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections.abc import Callable
 
 from django.contrib.auth import get_user_model
@@ -91,3 +92,8 @@ def caught(request: HttpRequest) -> HttpResponse:
     except IntegrityError:
         return HttpResponse("taken", status=409)
     return HttpResponse("created")
+
+
+def slow(request: HttpRequest) -> HttpResponse:
+    time.sleep(0.2)
+    return HttpResponse("at last")
