@@ -59,7 +59,8 @@ status: dict[str, str] = {}
 
 @functools.lru_cache(maxsize=1)
 def _ours() -> dict[str, EntryPoint]:
-    from importlib.metadata import entry_points
+    # The one that OpenTelemetry reads its own entry points with: it keeps the result of the scan, 20 ms of start-up.
+    from opentelemetry.util._importlib_metadata import entry_points
 
     return {entry_point.name: entry_point for entry_point in entry_points(group=OUR_GROUP)}
 

@@ -13,6 +13,8 @@ from urllib.parse import urlsplit
 
 from opentelemetry.trace import SpanKind
 
+from otel_sentry.copies import copied
+
 #: legacy name -> the name used here. A stable attribute that is there too wins.
 LEGACY = {
     "http.method": "http.request.method",
@@ -169,16 +171,6 @@ def canonical(attributes: Mapping[str, Any] | None, kind: SpanKind | None) -> tu
 
 
 _NOTHING: Mapping[str, Any] = {}
-
-
-def copied(attributes: Mapping[str, Any] | None) -> Mapping[str, Any]:
-    """The attributes as a plain dict where that is cheap: the SDK's own takes a lock an item."""
-    if not attributes:
-        return _NOTHING
-    copy = getattr(attributes, "copy", None)
-    return copy() if copy is not None else attributes
-
-
 _SERVER_ONLY = ("http.target", "net.host.name", "http.host")
 
 

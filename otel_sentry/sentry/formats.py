@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from otel_sentry.sentry import transaction
-from otel_sentry.sentry.transaction import Common, Envelope
-
 if TYPE_CHECKING:
     from otel_sentry.sentry.dsn import Dsn
+    from otel_sentry.sentry.outgoing import Envelope
+    from otel_sentry.sentry.transaction import Common
     from otel_sentry.trace.segment import Segment
 
 TRANSACTION, SPAN, OTLP = "transaction", "span", "otlp"
@@ -33,4 +32,6 @@ def encode(segment: Segment, common: Common) -> list[Envelope]:
         from otel_sentry.sentry import span_v2
 
         return span_v2.encode_part(segment, common)
+    from otel_sentry.sentry import transaction  # not at start-up: it brings the tables of `convention` along
+
     return transaction.encode_all(segment, common)

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 from otel_sentry import counters, guard, privacy
 from otel_sentry._version import __version__
 from otel_sentry.convention import Description, describe
-from otel_sentry.convention.attributes import copied
 from otel_sentry.convention.naming import MAX_NAME, MAX_TEXT, cut
+from otel_sentry.copies import copied
 from otel_sentry.sentry.envelope import MAX_SPAN_TEXT, Envelope, envelope, plain, plain_data
 from otel_sentry.sentry.interfaces import add_events, add_measurements, add_tags, add_user, request
 from otel_sentry.sentry.profiling import add_to as add_profile

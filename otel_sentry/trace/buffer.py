@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from opentelemetry.trace import StatusCode
 
 from otel_sentry import counters
-from otel_sentry.convention.attributes import copied
+from otel_sentry.copies import copied
 from otel_sentry.trace.segment import table
 
 if TYPE_CHECKING:

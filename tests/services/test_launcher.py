@@ -200,7 +200,9 @@ def test_start_up_loads_neither_sentry_sdk_nor_instrumentations() -> None:
     """Decision 23: sentry_sdk and the instrumentors are imported when they are first needed."""
     code = (
         "import sys; print([m for m in sys.modules if m in ('sentry_sdk', 'django', 'redis', 'celery', 'urllib3', "
-        "'opentelemetry.instrumentation.django', 'opentelemetry.instrumentation.redis')])"
+        "'opentelemetry.instrumentation.django', 'opentelemetry.instrumentation.redis', 'otel_sentry.convention', "
+        "'otel_sentry.privacy', 'otel_sentry.sentry.transaction', 'opentelemetry.sdk.metrics', "
+        "'opentelemetry.sdk._logs')])"
     )
     done, _ = run(code, {"SENTRY_DSN": "http://key@127.0.0.1:1/1"})
     assert done.stdout.strip() == "[]"
