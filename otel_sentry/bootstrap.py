@@ -60,7 +60,7 @@ def configure(*, tracer_provider: Any = None, instrument: bool = True, **setting
 
 def build(settings: Settings, overrides: dict[str, Any] | None = None) -> Runtime | None:
     """Make the parts and put them in force; None (and one line) where there is nothing to do."""
-    guard.set_debug(_asked(settings))
+    guard.set_debug(settings.debug)
     for problem in settings.problems:
         guard.say(problem)
     if settings.sdk_disabled:
@@ -122,11 +122,6 @@ def _root_hooks(sender: Sender | None, to_sentry: bool) -> dict[str, Any]:
             profiling.end(segment)
 
     return {"on_begin": profiling.begin if to_sentry else None, "on_finish": on_finish}
-
-
-def _asked(settings: Settings) -> bool:
-    """Was debug output asked for by name? The development preset alone keeps stderr quiet enough to read."""
-    return settings.debug and settings.origins.get("debug") in ("SENTRY_DEBUG", "configure()")
 
 
 def _parse_dsn(settings: Settings) -> Dsn | None:
@@ -268,6 +263,7 @@ def _amend(current: Runtime, settings: dict[str, Any]) -> None:
     if loaded.dsn != current.settings.dsn:
         guard.say("the DSN stays the one of the first set-up; set SENTRY_DSN instead of passing another one")
     current.overrides, current.settings = overrides, loaded
+    guard.set_debug(loaded.debug)
     current.sampler.update(loaded)
     current.pipeline.update(loaded)
     signals.install(current)

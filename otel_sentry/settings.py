@@ -81,7 +81,7 @@ class Settings:
     server_name: str = _row("", "Host name on events.", "SENTRY_SERVER_NAME", shown="the host's name")
     debug: bool = _row(
         False,
-        "Say more on stderr about what otel-sentry does.",
+        "Say more on stderr: tracebacks of faults that were swallowed, a backend that came back.",
         "SENTRY_DEBUG",
         parse=parse.boolean,
         shown="true in development",
