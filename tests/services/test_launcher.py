@@ -189,7 +189,7 @@ def test_ours_is_the_distro_and_a_broken_instrumentor_is_named(receiver: Receive
         "import redis\nfrom otel_sentry import instrument\n"
         "import opentelemetry.trace as t; print(type(t.get_tracer_provider()).__name__, instrument.status['redis'])"
     )
-    env = {"SENTRY_DSN": receiver.dsn, "SENTRY_ENVIRONMENT": "dev", "PYTHONPATH": str(tmp_path)}
+    env = {"SENTRY_DSN": receiver.dsn, "SENTRY_ENVIRONMENT": "production", "PYTHONPATH": str(tmp_path)}
     done, _ = run(code, env)
     assert done.stdout.split() == ["SentryTracerProvider", "loaded"], done.stderr
     assert [line for line in done.stderr.splitlines() if "aaa is not instrumented" in line]
