@@ -76,7 +76,7 @@ def build(settings: Settings, overrides: dict[str, Any] | None = None) -> Runtim
     from otel_sentry.trace.pipeline import SpanPipeline, encoder
     from otel_sentry.trace.sampler import SentrySampler
 
-    sender = _make_sender(settings, dsn)
+    sender = make_sender(settings, dsn)
     to_sentry = sender is not None and wiring.OURS in settings.traces_exporter
     sampler = SentrySampler(
         traces_sample_rate=settings.traces_sample_rate,
@@ -136,12 +136,13 @@ def _parse_dsn(settings: Settings) -> Dsn | None:
         return None
 
 
-def _make_sender(settings: Settings, dsn: Dsn | None) -> Sender | None:
-    from otel_sentry.sentry.sender import Sender, Target
+def make_sender(settings: Settings, dsn: Dsn | None) -> Sender | None:
+    """The sender to *dsn* and Spotlight; None where neither is set."""
+    from otel_sentry.sentry.sender import Sender, Target, sentry_target
 
     targets = []
     if dsn is not None:
-        targets.append(Target(dsn.envelope_url, {"X-Sentry-Auth": dsn.auth_header}, primary=True))
+        targets.append(sentry_target(dsn))
         if _trace_format(settings) == "otlp":
             from otel_sentry.sentry.otlp import target
 

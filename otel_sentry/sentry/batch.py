@@ -20,6 +20,7 @@ from otel_sentry.runtime import Runtime
 from otel_sentry.sentry.envelope import dumps, plain
 from otel_sentry.sentry.outgoing import Categories, Envelope
 from otel_sentry.sentry.transaction import SDK
+from otel_sentry.sentry.typed import typed
 
 #: Seconds that a record waits for others.
 INTERVAL_S = 5.0
@@ -211,18 +212,9 @@ def container(kind: Kind, items: list[dict[str, Any]]) -> Envelope:
     return Envelope(body, ((kind.category, len(items)),))
 
 
-def typed(attributes: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Attributes as Sentry's containers have them: ``{"value": 1, "type": "integer"}``; None is left out."""
-    return {key: _typed(value) for key, value in attributes.items() if value is not None}
-
-
-_WORDS = {str: "string", bool: "boolean", int: "integer", float: "double", list: "array"}
-
-
-def _typed(value: Any) -> dict[str, Any]:
-    value = plain(value)  # finite, bounded, and of JSON's types
-    word = _WORDS.get(type(value))
-    return {"value": dumps(value).decode(), "type": "string"} if word is None else {"value": value, "type": word}
+def attributes_of(attributes: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Attributes of any kind as Sentry's containers have them: finite, bounded, typed; None is left out."""
+    return typed({key: plain(value) for key, value in attributes.items()})
 
 
 def common_attributes(current: Runtime) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 from otel_sentry.logs import Snapshot, severity
 from otel_sentry.privacy import scrub, scrub_text
 from otel_sentry.runtime import Runtime
-from otel_sentry.sentry.batch import LOG, Batcher, common_attributes, trace_ids, typed
+from otel_sentry.sentry.batch import LOG, Batcher, attributes_of, common_attributes, trace_ids
 
 
 def put(taken: Snapshot) -> None:
@@ -56,7 +56,7 @@ def _on_wire(log: dict[str, Any]) -> dict[str, Any]:
         "level": str(log["severity_text"]),
         "severity_number": log["severity_number"],
         "body": str(log["body"]),
-        "attributes": typed(attributes),
+        "attributes": attributes_of(attributes),
     }
     item.update({key: log[key] for key in ("trace_id", "span_id") if log.get(key)})
     return item

@@ -14,7 +14,7 @@ from otel_sentry import counters, guard, runtime
 from otel_sentry.logs import size_of, value_of
 from otel_sentry.privacy import scrub
 from otel_sentry.runtime import Runtime
-from otel_sentry.sentry.batch import METRIC, Batcher, common_attributes, trace_ids, typed
+from otel_sentry.sentry.batch import METRIC, Batcher, attributes_of, common_attributes, trace_ids
 
 #: Attributes of one measurement; the rest is left out.
 _MAX_ATTRIBUTES = 50
@@ -94,7 +94,7 @@ def _prepare(taken: Measurement, current: Runtime) -> dict[str, Any]:
 
 def _on_wire(metric: dict[str, Any]) -> dict[str, Any]:
     item = {key: metric[key] for key in ("timestamp", "name", "type", "value")}
-    item["attributes"] = typed(metric["attributes"])
+    item["attributes"] = attributes_of(metric["attributes"])
     item.update({key: metric[key] for key in ("trace_id", "span_id", "unit") if metric.get(key)})
     return item
 

@@ -18,8 +18,9 @@ from opentelemetry.trace import Link, SpanContext, Status, StatusCode, TraceFlag
 
 from otel_sentry.sentry.delivery import Target
 from otel_sentry.sentry.outgoing import Envelope
-from otel_sentry.sentry.span_v2 import PRIVATE, spans_of, typed
+from otel_sentry.sentry.span_v2 import PRIVATE, spans_of
 from otel_sentry.sentry.transaction import Common, parts
+from otel_sentry.sentry.typed import typed
 
 if TYPE_CHECKING:
     from otel_sentry.sentry.dsn import Dsn

@@ -7,7 +7,7 @@ each envelope, at most 1000 items, a `trace` header); names and attributes: `ote
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from otel_sentry import guard
@@ -15,6 +15,7 @@ from otel_sentry.convention.names_v2 import attributes_v2, name_v2
 from otel_sentry.convention.naming import MAX_NAME, cut
 from otel_sentry.sentry.envelope import Envelope, dumps, envelope
 from otel_sentry.sentry.transaction import Common, dsc_header, parts, prepared
+from otel_sentry.sentry.typed import typed
 
 if TYPE_CHECKING:
     from otel_sentry.trace.segment import Segment
@@ -38,7 +39,6 @@ _USER = {
     "name": "user.name",
     "ip_address": "user.ip_address",
 }
-_KINDS = {bool: "boolean", int: "integer", float: "double", str: "string"}
 
 
 def encode_spans(segment: Segment, common: Common) -> list[Envelope]:
@@ -256,25 +256,3 @@ def _encoded(items: Iterable[Item]) -> Iterator[bytes]:
 
 def _link(link: Item) -> Item:
     return {**link, "attributes": typed(link["attributes"])} if link.get("attributes") else link
-
-
-def typed(attributes: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Attributes as the protocol has them: ``{"value": ..., "type": ...}``."""
-    found = {}
-    for key, value in attributes.items():
-        kind = _KINDS.get(type(value))
-        if kind is None:
-            if value is None:
-                continue
-            kind, value = _other(value)
-        found[key] = {"value": value, "type": kind}
-    return found
-
-
-def _other(value: Any) -> tuple[str, Any]:
-    """Lists of one primitive type are arrays; anything else is its JSON."""
-    if isinstance(value, (list, tuple)):
-        kinds = {type(one) for one in value}
-        if len(kinds) <= 1 and kinds <= set(_KINDS):
-            return "array", list(value)
-    return "string", dumps(value).decode()

@@ -216,29 +216,18 @@ def _dsn(current: Runtime, text: Any, said: list[str]) -> None:
     if not text or str(text) == current.settings.dsn or current.sender is None:
         return
     from otel_sentry.sentry.dsn import Dsn
-    from otel_sentry.sentry.sender import Sender, Target, sentry_target
 
     try:
         dsn = Dsn.parse(str(text))
     except ValueError as exc:
         said.append(f"its DSN is not used: {exc}")
         return
+    from otel_sentry.bootstrap import make_sender
+
     org_id = dsn.org_id or current.settings.org_id
-    settings = current.settings = dataclasses.replace(current.settings, dsn=str(text), org_id=org_id)
-    targets = [sentry_target(dsn)]
-    if settings.spotlight:
-        targets.append(Target(settings.spotlight, {}, primary=False))
-    former = current.sender
-    current.dsn = dsn
-    current.sender = Sender(
-        targets,
-        queue_size=settings.queue_size,
-        queue_bytes=settings.queue_bytes,
-        shutdown_timeout=settings.shutdown_timeout,
-        http_proxy=settings.http_proxy,
-        https_proxy=settings.https_proxy,
-        ca_certs=settings.ca_certs,
-    )
+    current.settings = dataclasses.replace(current.settings, dsn=str(text), org_id=org_id)
+    former, current.dsn = current.sender, dsn
+    current.sender = make_sender(current.settings, dsn)
     former.close()
     said.append(f"its DSN (project {dsn.project_id} at {dsn.host}) replaces SENTRY_DSN")
 
