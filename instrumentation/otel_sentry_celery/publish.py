@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextvars import ContextVar
+from types import TracebackType
 from typing import Any
 
 from opentelemetry.instrumentation.celery import utils
@@ -18,14 +19,23 @@ from otel_sentry.caches import size_of
 
 
 class Publish:
-    """*task* is the registered task, or an `Unregistered` for contrib to hang its span on."""
+    """One call, as a context manager. *task* is the registered task, or an `Unregistered` for contrib's span."""
 
-    __slots__ = ("app", "task", "task_id")
+    __slots__ = ("_token", "app", "task", "task_id")
 
     def __init__(self, app: Any) -> None:
         self.app = app
         self.task: Any = None
         self.task_id: Any = None
+
+    def __enter__(self) -> None:
+        self._token = _current.set(self)
+
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
+        _current.reset(self._token)
+        if exc is not None:
+            with guard.block("celery publish"):
+                _abandon(self, exc)
 
 
 class Unregistered:
@@ -52,16 +62,8 @@ def begin(publish: Publish, kwargs: dict[str, Any]) -> None:
 
 def send_task(wrapped: Callable[..., Any], app: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Around ``Celery.send_task``, which every way to publish a task goes through."""
-    publish = Publish(app)
-    token = _current.set(publish)
-    try:
+    with Publish(app):
         return wrapped(*args, **kwargs)
-    except BaseException as exc:
-        with guard.block("celery publish"):
-            _abandon(publish, exc)
-        raise
-    finally:
-        _current.reset(token)
 
 
 #: Message header with the size of the message's body in bytes, so that the worker knows it too.
