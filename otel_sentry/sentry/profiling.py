@@ -127,7 +127,8 @@ def _draw_process(rate: float) -> bool:
     """Is this process one of those that run the profiler all the time?"""
     global _whole_process
     if _whole_process is None:
-        _whole_process = random.random() < rate
+        # Not the module's own generator: a program that seeds it must get the same numbers with us as without.
+        _whole_process = random.SystemRandom().random() < rate
     return _whole_process
 
 

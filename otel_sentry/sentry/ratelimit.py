@@ -12,6 +12,8 @@ _LONGEST_S = 24 * 3600.0
 _EVERYTHING = ""
 #: Limits that sending fewer spans helps against; one on logs or profiles must not lower the trace rate.
 _TRACING = (_EVERYTHING, "transaction", "span")
+#: Not the module's own generator: a program that seeds it must get the same numbers with us as without.
+_jitter = random.Random()
 
 
 class RateLimits:
@@ -81,7 +83,7 @@ class Breaker:
         self.failures += 1
         ceiling = min(2.0 ** min(self.failures, 16), self._longest)
         self._failed_at = now
-        self._retry_at = now + max(0.1, random.uniform(0.0, ceiling))
+        self._retry_at = now + max(0.1, _jitter.uniform(0.0, ceiling))
 
     def succeeded(self) -> bool:
         """Close it; True when it was open."""
