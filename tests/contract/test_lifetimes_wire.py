@@ -343,16 +343,15 @@ def test_ended_by_the_garbage_collector(wire: Wire) -> None:
             wire.tracer.start_span("below", context=Context()).end()
 
     contextvars.copy_context().run(requests)
-    # A collection that another thread has under way makes ours return at once; and Python 3.12 keeps the last
-    # generator alive for as long as the test runs.
+    # A collection that another thread has under way makes ours return at once; and Python 3.12 may keep the last
+    # generator alive for as long as the test runs: that one has not ended.
+    kept = int(sys.version_info >= (3, 12))
     deadline = time.monotonic() + 10
-    while len(table) > (sys.version_info >= (3, 12)) and time.monotonic() < deadline:
+    while len(table) > kept and time.monotonic() < deadline:
         gc.collect()
         time.sleep(0.01)
-    alive = len(table)
-    table.clear()
     names = [event["transaction"] for event in wire.sent(check=False)]
-    assert (names.count("below"), names.count("stream") + alive) == (50, 50) and alive <= 1
+    assert names.count("below") == 50 and 50 - kept <= names.count("stream") <= 50
 
 
 def test_an_error_after_the_root_has_ended(wire: Wire) -> None:
