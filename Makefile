@@ -24,8 +24,10 @@ env:
 demo: env
 	@$(BIN)/otel-sentry demo
 
+# What failed is run once more, alone: the tests start dozens of real servers, and a busy machine may be slow to answer.
 test: env
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest $(ARGS) || { \
+		echo "== once more, what failed"; $(BIN)/python -m pytest --last-failed --last-failed-no-failures none $(ARGS); }
 
 test-fast: env
 	@$(BIN)/python -m pytest -m "not services and not slow" $(ARGS)
