@@ -109,7 +109,7 @@ def _pytest(cell: Cell, arguments: list[str]) -> tuple[int, str]:
     log = env.ROOT / ".cache" / "matrix" / f"{cell.name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     cache = f"cache_dir={env.ROOT / '.cache' / 'matrix' / cell.name}"
-    command = [env.python_of(_folder(cell)), "-m", "pytest", "-q", "-o", cache, *arguments]
+    command = [env.python_of(_folder(cell)), "-m", "pytest", "-q", "-m", "not once", "-o", cache, *arguments]
     with log.open("w") as out:
         code = subprocess.run(command, cwd=env.ROOT, stdout=out, stderr=out, check=False).returncode
     lines = log.read_text(errors="replace").splitlines()
