@@ -6,26 +6,27 @@ root: its segment record (decision 16), so that a user set after authentication 
 
 from __future__ import annotations
 
-import functools
-import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from itertools import islice
+from typing import TYPE_CHECKING, Any
 
 from opentelemetry import context as otel_context
 from opentelemetry.trace import get_current_span
 
-from otel_sentry import guard
+from otel_sentry import guard, runtime
 from otel_sentry.trace.segment import Segment, current_segment
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
 
-F = TypeVar("F", bound=Callable[..., Any])
-
 AMBIENT_KEY = otel_context.create_key("otel-sentry-ambient")
+#: An `Ambient` that came with a message (`ambient.carry`): what the next local root begins with.
+CARRIED_KEY = otel_context.create_key("otel-sentry-carried")
 _PRIMITIVE = (str, int, float, bool)
+#: Of one operation; a span has room for 128 attributes.
+_MAX_DETAILS = 50
+_MAX_TYPE = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ class Business:
     def _plain_details(self) -> dict[str, Any]:
         return {
             key: value if isinstance(value, _PRIMITIVE) else str(value)[:1000]
-            for key, value in (self.details or {}).items()
+            for key, value in islice((self.details or {}).items(), _MAX_DETAILS)
         }
 
 
@@ -73,7 +74,8 @@ def current(segment: Segment | None = None, context: Context | None = None) -> A
     ambient = value if isinstance(value, Ambient) else _NOTHING
     segment = segment or current_segment()
     if segment is None:
-        return ambient
+        carried = otel_context.get_value(CARRIED_KEY, context)
+        return carried if ambient is _NOTHING and isinstance(carried, Ambient) else ambient
     if ambient.user is None and segment.user is not None:
         ambient = replace(ambient, user=segment.user)
     if ambient.business is None and segment.business is not None:
@@ -89,6 +91,8 @@ def attributes_for(segment: Segment | None, context: Context | None, parts: tupl
     if segment is not None:
         user = user or segment.user
         business = business or segment.business
+    elif isinstance(carried := otel_context.get_value(CARRIED_KEY, context), Ambient):  # a provider without segments
+        user, business = user or carried.user, business or carried.business
     if user is None and business is None:
         return None
     found: dict[str, Any] = {}
@@ -114,21 +118,36 @@ def loaded_user(user: Any) -> dict[str, Any] | None:
     if "_wrapped" in values:  # SimpleLazyObject: look inside it, unless it is still unevaluated
         user = values["_wrapped"]
         values = _own_values(user)
+    if type(user).__name__ == "AnonymousUser":
+        return {"user_type": "anonymous"}
     if not values:
         return None
     meta = getattr(type(user), "_meta", None)
     primary_key = values.get(meta.pk.attname) if meta is not None else values.get("id")
     if primary_key is None:
         return None
-    found: dict[str, Any] = {"id": str(primary_key)}
-    if values.get("is_staff") or values.get("is_superuser"):
-        found["user_type"] = "admin"
-    else:
-        found["user_type"] = str(values.get("user_type") or "customer")
+    found: dict[str, Any] = {"id": str(primary_key), "user_type": _type_of(user, values)}
     for key in ("email", "username"):
         if values.get(key):
             found[key] = str(values[key])
     return found
+
+
+def _type_of(user: Any, values: Mapping[str, Any]) -> str:
+    """By `OTEL_SENTRY_USER_TYPE`; where that says nothing, by the default rule."""
+    current = runtime.get()
+    wanted = current.settings.user_type if current is not None else None
+    found = None
+    if callable(wanted):
+        with guard.block("the user_type function"):
+            found = wanted(user)
+    elif wanted:
+        found = values.get(wanted)
+    if found is not None and found != "":
+        return str(found)[:_MAX_TYPE]
+    if values.get("is_staff") or values.get("is_superuser"):
+        return "admin"
+    return str(values.get("user_type") or "customer")[:_MAX_TYPE]
 
 
 def _own_values(thing: Any) -> dict[str, Any]:
@@ -171,60 +190,7 @@ def set_business_context(operation: str, module: str | None = None, **details: A
     get_current_span().set_attributes(segment.business.attributes())
 
 
-class tag_business_operation:
-    """Business context for all inside: spans, errors and logs.
-
-    Decorator and context manager, for functions and coroutines::
-
-        @tag_business_operation("post_creation", module="posts")
-        def create_post(request): ...
-
-    Args:
-        name: the operation.
-        module: the part of the business; default: the top package of the decorated function.
-        details: further values; primitive ones stay as they are, others become text.
-
-    """
-
-    def __init__(self, name: str, module: str | None = None, **details: Any) -> None:
-        self._business = Business(str(name), module, details or None)
-        self._tokens: list[Any] = []
-
-    def __enter__(self) -> None:
-        with guard.block("tag_business_operation"):
-            ambient = Ambient(current().user, self._business)
-            self._tokens.append(otel_context.attach(otel_context.set_value(AMBIENT_KEY, ambient)))
-            get_current_span().set_attributes(self._business.attributes())
-
-    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
-        if exc is not None:
-            _remember_business(exc, self._business)
-        if self._tokens:
-            otel_context.detach(self._tokens.pop())
-
-    def __call__(self, function: F) -> F:
-        business = self._business
-        if business.module is None:
-            business = replace(business, module=function.__module__.partition(".")[0])
-        details = dict(business.details or {})
-        if inspect.iscoroutinefunction(function):
-
-            @functools.wraps(function)
-            async def run_async(*args: Any, **kwargs: Any) -> Any:
-                with tag_business_operation(business.operation, business.module, **details):
-                    return await function(*args, **kwargs)
-
-            return cast(F, run_async)
-
-        @functools.wraps(function)
-        def run(*args: Any, **kwargs: Any) -> Any:
-            with tag_business_operation(business.operation, business.module, **details):
-                return function(*args, **kwargs)
-
-        return cast(F, run)
-
-
-def _remember_business(exc: BaseException, business: Business) -> None:
+def remember_business(exc: BaseException, business: Business) -> None:
     """An exception that leaves the block is reported outside of it: it takes the innermost operation along.
 
     As plain values: exceptions are pickled, by Celery for one, and read where we are not installed.
@@ -240,3 +206,9 @@ def business_of(exc: BaseException) -> dict[str, Any] | None:
     """The block ``business_context`` of the innermost operation that *exc* left."""
     mark = getattr(exc, "__otel_sentry_business__", None)
     return mark if isinstance(mark, dict) else None
+
+
+from otel_sentry.ambient import journey as journey  # noqa: E402 - registers with `carry`
+from otel_sentry.ambient.carry import carried as carried  # noqa: E402 - it needs what is above
+from otel_sentry.ambient.carry import restore as restore  # noqa: E402
+from otel_sentry.ambient.trail import crumb as crumb  # noqa: E402

@@ -1,0 +1,1 @@
+"""What the business sees: operations, journeys, funnels, KPIs, alerts, and the catalogue of what they measure."""

@@ -1,0 +1,117 @@
+"""`log_business_event`: a fact of the business, told once to everybody who wants to know."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+from opentelemetry import context as otel_context
+from opentelemetry.trace import get_current_span
+
+from otel_sentry import ambient, guard, privacy, runtime, signals
+from otel_sentry.errors import user_fields
+from otel_sentry.logs import nested, text_of, value_of
+
+#: Where business events are logged.
+LOGGER = logging.getLogger("otel_sentry.business")
+_LEVELS = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+    "critical": logging.CRITICAL,
+    "fatal": logging.CRITICAL,
+}
+_MAX_NAME = 200
+_MAX_DATA = 50
+
+
+def log_business_event(name: str, data: Mapping[str, Any] | None = None, level: str = "info", user: Any = None) -> None:
+    """Note a fact of the business: ``log_business_event("post_published", {"kind": "video"})``.
+
+    It becomes one record of the logger ``otel_sentry.business`` (and so, where they are on, one log in Sentry and one
+    by OTLP, whatever level that logger has), an event of the current span, and a breadcrumb of later errors. At level
+    "error" too it is no issue: that is what alerts are for.
+
+    Args:
+        name: what has happened, without ids or values.
+        data: details; scrubbed, then fields ``data.<key>`` of the record. At most 50.
+        level: "debug", "info", "warning", "error" or "critical".
+        user: whom it is about, when that is not the current user: a Django user, a mapping or an id.
+
+    Never raises.
+
+    """
+    with guard.block("log_business_event"):
+        _log(text_of(name, _MAX_NAME), data, level, user, sys._getframe(1))
+
+
+def _log(name: str, data: Any, level: Any, user: Any, caller: FrameType) -> None:
+    current = runtime.get()
+    pii = current is not None and current.settings.send_default_pii
+    word, levelno = _level(level)
+    values = privacy.scrub(_plain(data), pii=pii)
+    about = _about(user)
+    span = get_current_span()
+    if span.is_recording():
+        span.add_event(name, {**values, **ambient.user_attributes(about)} if about else values)
+    ambient.crumb("business", name, word, values)
+    if about:
+        with _for_user(about):
+            _record(name, levelno, values, caller)
+    else:
+        _record(name, levelno, values, caller)
+
+
+def _about(user: Any) -> dict[str, Any] | None:
+    if isinstance(user, Mapping):
+        return nested(user)
+    return user_fields(text_of(user) if type(user) is int else user)
+
+
+def _plain(data: Any) -> dict[str, Any]:
+    if data is None:
+        return {}
+    if type(data) is not dict and not isinstance(data, Mapping):
+        return {"value": value_of(data)}
+    few = itertools.islice(data.items(), _MAX_DATA)
+    return {text_of(key, _MAX_NAME): value_of(value) for key, value in few if value is not None}
+
+
+def _level(given: Any) -> tuple[str, int]:
+    word = given.strip().lower() if isinstance(given, str) else ""
+    if word not in _LEVELS:
+        guard.say_once("event_level", "a business event's level is none of debug, info, warning, error, critical")
+        word = "info"
+    return ("fatal" if word == "critical" else word), _LEVELS[word]
+
+
+@contextmanager
+def _for_user(user: Mapping[str, Any]) -> Iterator[None]:
+    """With *user* in the place of the current one."""
+    here = ambient.Ambient(user, ambient.current().business)
+    token = otel_context.attach(otel_context.set_value(ambient.AMBIENT_KEY, here))
+    try:
+        yield
+    finally:
+        otel_context.detach(token)
+
+
+def _record(name: str, levelno: int, values: Mapping[str, Any], caller: FrameType) -> None:
+    by_handlers = LOGGER.isEnabledFor(levelno)
+    if not by_handlers and not signals.take_logs():
+        return
+    code = caller.f_code
+    extra = {"business_event": name, **{f"data.{key}": value for key, value in values.items()}}
+    record = LOGGER.makeRecord(
+        LOGGER.name, levelno, code.co_filename, caller.f_lineno, name, (), None, code.co_name, extra
+    )
+    if by_handlers:
+        LOGGER.handle(record)
+    else:  # its level is off, or dictConfig has disabled the logger; backends want it all the same
+        signals.on_record(record)
