@@ -70,7 +70,12 @@ def _mcp(view: View) -> Meaning:
     return Meaning("mcp.server" if view.kind is SpanKind.SERVER else "mcp.client", text, text, "route")
 
 
-_LIBRARY_OPS = {"jinja2": "template.render", "asyncio": "function"}
+_LIBRARY_OPS = {
+    "jinja2": "template.render",
+    "django_template": "template.render",
+    "django_middleware": "middleware.django",
+    "asyncio": "function",
+}
 
 
 def _fallback(view: View) -> Meaning:

@@ -13,6 +13,8 @@ from otel_sentry.convention.view import Meaning, View
 from otel_sentry.privacy import scrub_path, strip_url
 
 _MAX_OPERATIONS = 5
+#: Requests for what is not there: one transaction, whatever scanners ask for. The path is in the data.
+UNMATCHED = "/{unmatched}"
 
 
 def is_server(view: View) -> bool:
@@ -23,7 +25,10 @@ def is_server(view: View) -> bool:
 
 
 def server(view: View) -> Meaning:
-    """`METHOD /route`, else the path without its query (source `url`), else the span's own name."""
+    """`METHOD /route`, else the path without its query (source `url`), else the span's own name.
+
+    What Django's URLs do not know is `METHOD /{unmatched}`.
+    """
     data = view.data
     method = str(data["http.request.method"])
     path = data.get("url.path")
@@ -34,6 +39,8 @@ def server(view: View) -> Meaning:
         text, source = django_route(route, view.style if bare else "otel"), "route"
     elif path == "/":
         text, source = "/", "route"
+    elif view.library == "django" and data.get("http.response.status_code") == 404:
+        text, source = UNMATCHED, "route"
     elif isinstance(path, str) and path:
         text, source = scrub_path(path), "url"
     else:

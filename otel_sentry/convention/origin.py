@@ -10,6 +10,13 @@ import re
 _PREFIX = "opentelemetry.instrumentation."
 #: The scopes of our own cache spans; contrib has none. They are a library of their own: the rules ask for it.
 CACHE_SCOPES = {"otel_sentry_redis": "auto.cache.otel.redis", "otel_sentry_django": "auto.cache.otel.django"}
+#: The scope of the spans that Django's `execute_wrapper` makes where no driver does.
+DJANGO_DB_SCOPE = "otel_sentry.django_db"
+#: The scopes of the other spans that Django's instrumentation has from us -> origin, library.
+_DJANGO_SCOPES = {
+    "otel_sentry.django_template": ("auto.template.otel.django", "django_template"),
+    "otel_sentry.django_middleware": ("auto.middleware.otel.django", "django_middleware"),
+}
 
 CATEGORIES = {
     "http": (
@@ -65,6 +72,10 @@ def clean_origin(given: str) -> str:
 def _make(scope: str) -> tuple[str, str]:
     if scope in CACHE_SCOPES:
         return CACHE_SCOPES[scope], "cache"
+    if scope == DJANGO_DB_SCOPE:
+        return "auto.db.otel.django", "dbapi"
+    if scope in _DJANGO_SCOPES:
+        return _DJANGO_SCOPES[scope]
     if not scope.startswith(_PREFIX):
         return "manual", ""
     library = scope[len(_PREFIX) :].partition(".")[0]

@@ -11,10 +11,11 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from opentelemetry.context import get_value
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 
 from otel_sentry import ambient, counters, guard
-from otel_sentry.trace import buffer, rules, tracestate
+from otel_sentry.trace import buffer, rules, totals, tracestate
 from otel_sentry.trace.item import SegmentItem, encoder
 from otel_sentry.trace.sampler import RATE_ATTRIBUTE, SentrySampler
 from otel_sentry.trace.segment import NO_DECISION, Segment, remote_of, table
@@ -48,6 +49,8 @@ class SpanPipeline(SpanProcessor):
         spills: what exceeds a segment's buffer leaves before its root has ended (else the least telling is dropped).
         on_begin: called with each sampled segment when its root starts.
         on_finish: called with each segment, sampled or not, and its finished root.
+        on_slow: called with a segment, a span of it and what is to be said of that ("root", "query", "external",
+            "repeated"); a root is still registered then, and has its end.
 
     """
 
@@ -64,6 +67,7 @@ class SpanPipeline(SpanProcessor):
         collect: bool = True,
         on_begin: Callable[[Segment], None] | None = None,
         on_finish: Callable[[Segment, ReadableSpan], None] | None = None,
+        on_slow: Callable[[Segment, ReadableSpan, str], None] | None = None,
         keep: rules.Keep | None = None,
         ignore_spans: tuple[str, ...] = (),
         spills: bool = False,
@@ -78,6 +82,7 @@ class SpanPipeline(SpanProcessor):
         self._collect = collect
         self._on_begin = on_begin
         self._on_finish = on_finish
+        self._on_slow = on_slow
         self._keep = keep
         self._ignored = rules.compiled(ignore_spans)
         self._spills = spills
@@ -87,6 +92,7 @@ class SpanPipeline(SpanProcessor):
         """Take the settings of a later `configure`."""
         self._keep = settings.keep
         self._ignored = rules.compiled(settings.ignore_spans)
+        totals.use(settings)
 
     @guard.call("span start")
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
@@ -128,6 +134,9 @@ class SpanPipeline(SpanProcessor):
             remote,
             live_root=span,
         )
+        carried = get_value(ambient.CARRIED_KEY, parent_context)
+        if isinstance(carried, ambient.Ambient):
+            segment.user, segment.business = carried.user, carried.business
         if not segment.sampled:
             segment.keeping = self._may_keep(segment, span)
             if not segment.keeping:
@@ -154,6 +163,22 @@ class SpanPipeline(SpanProcessor):
             decision = tracestate.parse_member(state.get(tracestate.KEY)) if state else None
         return decision or NO_DECISION
 
+    def _on_ending(self, span: Span) -> None:
+        """A root has its end time, and is still known: what is to be said of a slow one is said now."""
+        parent = span.parent
+        if (parent is not None and not parent.is_remote) or self._on_slow is None or self._is_second:
+            return
+        with guard.block("slow root"):
+            segment = table.get(span.get_span_context())
+            if segment is not None and totals.is_noticed(segment, span):
+                self._on_slow(segment, span, "root")
+
+    def _notice(self, segment: Segment, span: ReadableSpan, what: str) -> ReadableSpan:
+        if self._on_slow is not None:
+            with guard.block(f"slow {what}"):
+                self._on_slow(segment, span, what)
+        return span if what == "repeated" else totals.marked(span)
+
     @guard.call("span end")
     def on_end(self, span: ReadableSpan) -> None:
         """Put the finished span on its segment; a finished root sends the segment off."""
@@ -175,6 +200,9 @@ class SpanPipeline(SpanProcessor):
             segment.open.pop(span_id, None)
             self._end_late(segment, span, span_id)
             return
+        noticed = totals.add(segment, span)
+        if noticed is not None:
+            span = self._notice(segment, span, noticed)
         if segment.sampled or segment.keeping:
             self._hold(segment, span)
         else:
@@ -221,11 +249,11 @@ class SpanPipeline(SpanProcessor):
             self.put(segment)
 
     def _finish(self, segment: Segment, root: ReadableSpan) -> None:
-        segment.root = root
+        segment.root = root = totals.completed(segment, root)
         segment.live_root = None
-        segment.request = None
         if self._on_finish is not None:
             self._on_finish(segment, root)
+        segment.request = segment.extra = segment.module = None
         buffer.release(segment)
         if self._keep is not None and (segment.sampled or segment.keeping):
             # Sampled ones too: whatever a rule wants is always here, so that each of them stands for itself alone.

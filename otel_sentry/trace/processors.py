@@ -53,6 +53,7 @@ class SentrySpanProcessor(SpanPipeline):
             ignore_spans=built.settings.ignore_spans if built else (),
             on_begin=built.pipeline._on_begin if built else None,
             on_finish=built.pipeline._on_finish if built else None,
+            on_slow=built.pipeline._on_slow if built else None,
         )
 
 

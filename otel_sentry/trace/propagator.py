@@ -33,6 +33,7 @@ from opentelemetry.trace import (
     get_current_span,
     set_span_in_context,
 )
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from otel_sentry import guard
 from otel_sentry.trace import dsc as dsc_module
@@ -60,6 +61,20 @@ _SUPPRESS_PLAIN_KEY = "suppress_instrumentation"  # the older one, still set bes
 def is_suppressed(context: Context | None = None) -> bool:
     """Has somebody asked for no telemetry? By either key of `suppress_instrumentation`."""
     return bool(get_value(_SUPPRESS_INSTRUMENTATION_KEY, context) or get_value(_SUPPRESS_PLAIN_KEY, context))
+
+
+class TraceContextPropagator(TraceContextTextMapPropagator):
+    """W3C's ``traceparent`` and ``tracestate``, which holds a member of ours, for propagation targets only."""
+
+    def inject(
+        self, carrier: CarrierT, context: Context | None = None, setter: Setter[CarrierT] = default_setter
+    ) -> None:
+        """As OpenTelemetry's, unless the span's URL is no propagation target."""
+        allowed = True
+        with guard.block("propagator.inject"):
+            allowed = _is_target(get_current_span(context))
+        if allowed:
+            super().inject(carrier, context, setter)
 
 
 class SentryPropagator(TextMapPropagator):

@@ -13,7 +13,8 @@ from opentelemetry.sdk import trace as sdk
 from opentelemetry.trace import INVALID_SPAN, SpanKind, get_current_span
 
 from otel_sentry import errors
-from otel_sentry.trace import CUSTOM_NAME
+from otel_sentry.trace import CUSTOM_NAME, totals
+from otel_sentry.trace.dsc import current_settings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Link
     from opentelemetry.trace import Span as ApiSpan
     from opentelemetry.util.types import Attributes
+
+#: Modules whose naming of an instrumentor's span is no wish of the user's.
+_NOT_THE_USERS = ("opentelemetry.", "otel_sentry_")
 
 
 class Span(sdk.Span):
@@ -37,7 +41,13 @@ class Span(sdk.Span):
         """As the SDK does; and remembered, or reported when the user's own code calls it (decision 6)."""
         super().record_exception(exception, attributes, timestamp, escaped)
         caller = sys._getframe(1).f_globals.get("__name__", "")
-        errors.recorded(self, exception, by_user=not caller.startswith("opentelemetry."))
+        errors.recorded(self, exception, by_user=not caller.startswith(("opentelemetry.", "otel_sentry")))
+
+    def end(self, end_time: int | None = None) -> None:
+        """As the SDK does. What is known only at the end is put on the span before, for every backend."""
+        if self._end_time is None:
+            totals.before_end(self, end_time)
+        super().end(end_time)
 
     def update_name(self, name: str) -> None:
         """As the SDK does. A name that the user's own code gives to an instrumentor's span wins over ours."""
@@ -45,7 +55,7 @@ class Span(sdk.Span):
         scope = self.instrumentation_scope
         if scope is not None and scope.name.startswith("opentelemetry."):
             caller = sys._getframe(1).f_globals.get("__name__", "")
-            if not caller.startswith("opentelemetry."):
+            if not caller.startswith(_NOT_THE_USERS):
                 self.set_attribute(CUSTOM_NAME, name)
 
 
@@ -60,6 +70,7 @@ class Tracer(sdk.Tracer):
         return (
             self._instrumentation_scope.name == "opentelemetry.instrumentation.redis"
             and not get_current_span(context).get_span_context().is_valid
+            and not current_settings().celery_broker_spans
         )
 
     def start_span(

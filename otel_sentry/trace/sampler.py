@@ -29,6 +29,7 @@ from opentelemetry.trace import (
 from otel_sentry import counters, guard
 from otel_sentry.trace import dsc, rules
 from otel_sentry.trace.propagator import is_suppressed
+from otel_sentry.trace.rate import keeps
 from otel_sentry.trace.segment import Remote, remote_of
 from otel_sentry.trace.start import SamplingContext, Start, as_rate, is_redis_command
 from otel_sentry.trace.tracestate import Decision
@@ -64,7 +65,8 @@ class SentrySampler(sampling.Sampler):
         traces_sample_rate: share of the roots that is kept, 0 to 1. Default: the settings'.
         traces_sampler: gets a `SamplingContext`, returns a rate, a bool, or None ("no opinion").
         record_unsampled: record what is not kept (RECORD_ONLY), for breadcrumbs and thresholds.
-        other_backends: other exporters want every span; Sentry's decision then shows in tracestate only.
+        other_backends: share of the traces that other exporters want (True: all); there Sentry's decision shows in
+            tracestate only.
         w3c_parent: `defer` or `decision`, what the flag of a bare ``traceparent`` means.
         base: an OTel sampler that decides in place of rate and `traces_sampler`.
         ignore_transactions: regular expressions; a root is not kept when one is found in its name, its path
@@ -86,7 +88,7 @@ class SentrySampler(sampling.Sampler):
         traces_sample_rate: float | None = None,
         traces_sampler: Callable[..., Any] | None = None,
         record_unsampled: bool = True,
-        other_backends: bool = False,
+        other_backends: float = False,
         w3c_parent: str | None = None,
         base: sampling.Sampler | None = None,
         ignore_transactions: Iterable[str] | None = None,
@@ -107,7 +109,7 @@ class SentrySampler(sampling.Sampler):
         self._traces_sampler = traces_sampler
         self._base = base
         self._record_unsampled = record_unsampled
-        self._other_backends = other_backends
+        self._other_backends = float(other_backends)
         self._w3c_parent = w3c_parent or settings.w3c_parent
         if ignore_transactions is None:
             ignore_transactions = settings.ignore_transactions
@@ -177,10 +179,10 @@ class SentrySampler(sampling.Sampler):
         decision = verdict.decision
         if verdict.local and decision.sample_rate is not None:
             attributes = {**attributes, RATE_ATTRIBUTE: decision.sample_rate}
-        return sampling.SamplingResult(self._gate(decision), attributes, dsc.with_member(state, decision))
+        return sampling.SamplingResult(self._gate(decision, trace_id), attributes, dsc.with_member(state, decision))
 
-    def _gate(self, decision: Decision) -> sampling.Decision:
-        if decision.sampled or self._other_backends:
+    def _gate(self, decision: Decision, trace_id: int) -> sampling.Decision:
+        if decision.sampled or keeps(trace_id, self._other_backends):
             return sampling.Decision.RECORD_AND_SAMPLE
         return sampling.Decision.RECORD_ONLY if self._record_unsampled else sampling.Decision.DROP
 

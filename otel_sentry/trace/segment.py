@@ -63,17 +63,20 @@ class Segment:
         "decision",
         "dropped",
         "event_ids",
+        "extra",
         "failed",
         "frozen_dsc",
         "health",
         "is_part",
         "isolation_scope",
+        "journeys",
         "keeping",
         "kept",
         "last_part",
         "late",
         "late_of",
         "live_root",
+        "module",
         "not_before",
         "open",
         "parent_span_id",
@@ -89,7 +92,9 @@ class Segment:
         "spans",
         "spared",
         "started",
+        "summed",
         "tags",
+        "totals",
         "trace_id",
         "unfinished",
         "user",
@@ -141,16 +146,27 @@ class Segment:
         self.frozen_dsc: dict[str, str] | None = None
         self.user: Mapping[str, Any] | None = None
         self.business: Any = None
+        #: An `otel_sentry.ambient.journey.Here`, once a journey is touched in it.
+        self.journeys: Any = None
         self.tags: dict[str, str] = {}
         self.isolation_scope: Any = None
         self.current_scope: Any = None
         #: Returns the live request of the framework that runs here (decision 24), or None.
         self.request: Callable[[], Any] | None = None
+        #: Returns the part of the application that the running view belongs to, or None.
+        self.module: Callable[[], str | None] | None = None
+        #: Given "is PII on?", returns what the framework adds to `extra` of an error event, e.g. a task's arguments.
+        self.extra: Callable[[bool], Mapping[str, Any]] | None = None
         #: id(exception) -> (span id, parent span id) of the innermost span that saw it; dropped with the segment.
         self.seen_exceptions: dict[int, tuple[int, int | None]] = {}
+        #: What code has left by `otel_sentry.ambient.crumb`; None: nothing yet.
+        self.crumbs: deque[Any] | None = None
         self.event_ids: list[tuple[int, str]] = []
         #: "exited", "errored" or "crashed" (`otel_sentry.sentry.sessions`).
         self.health = "exited"
+        #: Calls that have ended below the root (`otel_sentry.trace.totals.Totals`), and are they on the root already?
+        self.totals: Any = None
+        self.summed = False
         #: An `otel_sentry.sentry.profiling.Profile`, where one is taken.
         self.profile: Any = None
 
