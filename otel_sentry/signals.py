@@ -90,7 +90,7 @@ def _make_meter_provider(current: Runtime) -> None:
     if (names or to_sentry) and _meter_provider is None:
         from otel_sentry.backends import metrics
 
-        _meter_provider = metrics.make_provider(names, _resource(current), to_sentry=to_sentry)
+        _meter_provider = metrics.make_provider(names, current.settings, _resource(current), to_sentry=to_sentry)
 
 
 def _resource(current: Runtime) -> Any:
@@ -112,6 +112,11 @@ def on_record(record: logging.LogRecord) -> None:
         _take(record)
     finally:
         _busy.on = False
+
+
+def take_logs() -> bool:
+    """Does any backend want log records?"""
+    return _to_sentry or _logger_provider is not None
 
 
 def _take(record: logging.LogRecord) -> None:
@@ -169,8 +174,19 @@ def drain() -> None:
 
 
 def others(method: str) -> list[Callable[[], object]]:
-    """*method* (``force_flush``, ``shutdown``) of the providers that exist."""
-    return [getattr(provider, method) for provider in (_meter_provider, _logger_provider) if provider is not None]
+    """*method* (``force_flush``, ``shutdown``) of the providers that exist, and of each other backend's queue by
+    itself: the providers ask one after the other, and one that hangs must not cost the others their turn."""
+    queues: Any = sys.modules.get("otel_sentry.backends.queue")
+    parts = [_meter_provider, _logger_provider, *(queues.queues if queues is not None else ())]
+    return [getattr(part, method) for part in parts if part is not None]
+
+
+def account() -> None:
+    """The time for other backends is over: count what has not left, and say it."""
+    queues: Any = sys.modules.get("otel_sentry.backends.queue")
+    if queues is not None:
+        with guard.block("other backends' losses"):
+            queues.account()
 
 
 def stopped() -> None:

@@ -38,7 +38,7 @@ def join_provider(built: Runtime, given: Any) -> None:
     for processor in _users_processors(built.settings):
         provider.add_span_processor(processor)
     provider.add_span_processor(built.pipeline)
-    _addother_exporters(built, provider)
+    _add_other_exporters(built, provider)
 
 
 def make_provider(built: Runtime) -> TracerProvider:
@@ -76,18 +76,25 @@ def _users_processors(settings: Settings) -> list[Any]:
     return made
 
 
-def _addother_exporters(built: Runtime, provider: Any) -> None:
+def other_rate(settings: Settings) -> float:
+    """The share of the traces that at least one exporter besides ours wants."""
+    names = other_exporters(settings)
+    if not names:
+        return 0.0
+    from otel_sentry.backends import rate_of
+
+    return max(rate_of(name, settings) for name in names)
+
+
+def _add_other_exporters(built: Runtime, provider: Any) -> None:
     names = other_exporters(built.settings)
     if not names:
         return
-    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+    from otel_sentry.backends.spans import processors
 
-    from otel_sentry.backends import exporters, without_carriers
-
-    for exporter in exporters(names):
-        # With OTLP alone a Collector feeds Sentry, and needs what the sampler wrote (decision 5).
-        wrapped = exporter if OURS not in built.settings.traces_exporter else without_carriers(exporter)
-        provider.add_span_processor(BatchSpanProcessor(wrapped))
+    # With OTLP alone a Collector feeds Sentry, and needs what the sampler wrote (decision 5).
+    for processor in processors(names, built.settings, carriers=OURS not in built.settings.traces_exporter):
+        provider.add_span_processor(processor)
 
 
 def set_propagator(settings: Settings) -> None:
@@ -99,11 +106,10 @@ def set_propagator(settings: Settings) -> None:
     from opentelemetry import propagate
     from opentelemetry.baggage.propagation import W3CBaggagePropagator
     from opentelemetry.propagators.composite import CompositePropagator
-    from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-    from otel_sentry.trace.propagator import SentryPropagator
+    from otel_sentry.trace.propagator import SentryPropagator, TraceContextPropagator
 
     # Ours last: it wins on extract when a sentry-trace is there, and merges into the baggage written before it.
     propagate.set_global_textmap(
-        CompositePropagator([TraceContextTextMapPropagator(), W3CBaggagePropagator(), SentryPropagator()])
+        CompositePropagator([TraceContextPropagator(), W3CBaggagePropagator(), SentryPropagator()])
     )

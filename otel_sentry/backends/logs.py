@@ -3,33 +3,36 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry._logs import LogRecord, SeverityNumber, set_logger_provider
-from opentelemetry.context import get_current
-from opentelemetry.sdk._logs import LoggerProvider
-from opentelemetry.sdk._logs.export import BatchLogRecordProcessor, LogRecordExporter
+from opentelemetry.context import Context, get_current
+from opentelemetry.sdk._logs import LoggerProvider, LogRecordProcessor, ReadableLogRecord
 
-from otel_sentry.backends import exporters
+from otel_sentry import guard
+from otel_sentry.backends import outlets
+from otel_sentry.backends.queue import Queue, number
+from otel_sentry.backends.resource import Resources
+from otel_sentry.backends.spans import encodable
 from otel_sentry.logs import severity
 from otel_sentry.privacy import scrub, scrub_text
 
 if TYPE_CHECKING:
+    from otel_sentry.backends.outlet import Outlet
     from otel_sentry.logs import Snapshot
     from otel_sentry.settings import Settings
 
 
 def make_provider(names: Iterable[str], settings: Settings, resource: Any) -> LoggerProvider | None:
     """The provider with these exporters, made the global one; None when none of them is installed."""
-    made = exporters(names, "logs")
+    made = outlets(names, settings, "logs")
     if not made:
         return None
     provider = LoggerProvider(resource=resource, shutdown_on_exit=False)
-    for exporter in made:
-        provider.add_log_record_processor(BatchLogRecordProcessor(_Scrubbed(exporter, settings.send_default_pii)))
+    for outlet in made:
+        provider.add_log_record_processor(LogOutlet(outlet, settings))
     set_logger_provider(provider)
     return provider
 
@@ -50,27 +53,45 @@ def emit(provider: LoggerProvider, taken: Snapshot) -> None:
     )
 
 
-class _Scrubbed(LogRecordExporter):
-    """An exporter that gets no secrets; works on the export thread."""
+class LogOutlet(LogRecordProcessor):
+    """Queues records; they are scrubbed on the queue's thread."""
 
-    def __init__(self, inner: Any, pii: bool) -> None:
-        self.inner = inner
-        self.pii = pii
+    def __init__(self, outlet: Outlet, settings: Settings) -> None:
+        self._pii = settings.send_default_pii
+        self._resources = Resources(settings)
+        self.queue = Queue(
+            outlet,
+            self._clean,
+            size=int(number("OTEL_BLRP_MAX_QUEUE_SIZE", 8192)),
+            batch=int(number("OTEL_BLRP_MAX_EXPORT_BATCH_SIZE", 512)),
+            interval=number("OTEL_BLRP_SCHEDULE_DELAY", 1000) / 1000,
+        )
 
-    def export(self, batch: Sequence[Any]) -> Any:
-        return self.inner.export([self._clean(one) for one in batch])
+    @guard.call("log record (another backend)")
+    def on_emit(self, log_record: Any) -> None:
+        """Queue it, without the context, which would keep the whole request alive."""
+        record = copy.copy(log_record.log_record)
+        record.context = Context()
+        self.queue.put((record, log_record.resource, log_record.instrumentation_scope, log_record.limits))
 
-    def _clean(self, readable: Any) -> Any:
-        record = copy.copy(readable.log_record)
+    def _clean(self, item: tuple[LogRecord, Any, Any, Any]) -> ReadableLogRecord:
+        record, resource, scope, limits = item
         if isinstance(record.body, str):
-            record.body = scrub_text(record.body, pii=self.pii)
+            record.body = encodable(scrub_text(record.body, pii=self._pii))
         if record.attributes:
-            record.attributes = scrub(record.attributes, pii=self.pii)
-        return dataclasses.replace(readable, log_record=record)
+            clean = scrub(record.attributes, pii=self._pii)
+            record.attributes = {key: encodable(value) for key, value in clean.items()}
+        return ReadableLogRecord(
+            log_record=record,
+            resource=self._resources.of(resource),
+            instrumentation_scope=scope,
+            limits=limits,
+        )
 
     def shutdown(self) -> None:
-        self.inner.shutdown()
+        """Send what is queued, and stop."""
+        self.queue.shutdown()
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        flush = getattr(self.inner, "force_flush", None)
-        return True if flush is None else bool(flush(timeout_millis))
+        """Send what is queued."""
+        return self.queue.flush(timeout_millis / 1000)
