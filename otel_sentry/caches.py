@@ -19,8 +19,6 @@ from otel_sentry._version import __version__
 #: Keys that one span names, and the characters of each.
 MAX_KEYS = 50
 MAX_KEY = 200
-#: Longer texts are not encoded only to learn their size in bytes.
-_MAX_ENCODED = 65_536
 
 _inside: ContextVar[bool] = ContextVar("otel_sentry_cache", default=False)
 
@@ -60,15 +58,13 @@ def _tracer(provider: Any, scope: str) -> trace.Tracer:
 
 
 def size_of(value: Any) -> int | None:
-    """Bytes of a value, or of all in a list of values, where that is known without serialising anything."""
+    """Bytes of a value, or of all in a list of values, where that is known without serialising or copying anything."""
     if isinstance(value, (bytes, bytearray)):
         return len(value)
     if isinstance(value, memoryview):
         return value.nbytes
     if isinstance(value, str):
-        if value.isascii():
-            return len(value)
-        return len(value.encode("utf-8", "surrogatepass")) if len(value) <= _MAX_ENCODED else None
+        return len(value) if value.isascii() else None
     if isinstance(value, (list, tuple)):
         sizes = [size_of(item) for item in value if item is not None]
         return None if not sizes or None in sizes else sum(size for size in sizes if size is not None)

@@ -119,8 +119,23 @@ def _defer_django(load: Callable[[], None]) -> None:
 
             caches.install()
 
+    def trace_queries() -> None:
+        with guard.block("Django's queries"):
+            from otel_sentry_postgres import django_wrapper
+
+            django_wrapper.install()
+
+    def trace_templates(module: str) -> None:
+        with guard.block("Django's templates"):
+            from otel_sentry_django import spans
+
+            spans.trace_templates(sys.modules[module])
+
     when_imported("django.core.handlers.base", defer)
-    when_imported("django.core.cache", trace_caches)  # workers and commands use caches too
+    when_imported("django.core.cache", trace_caches)  # workers and commands use caches and templates too
+    for module in ("django.template.backends.django", "django.template.backends.jinja2"):
+        when_imported(module, functools.partial(trace_templates, module))
+    when_imported("django.db", trace_queries)
 
 
 #: Instrumentors whose library was imported by the import of the instrumentor's own module.

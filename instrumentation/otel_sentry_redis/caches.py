@@ -1,6 +1,7 @@
 """Cache spans around the commands of redis-py that touch keys with the configured prefixes.
 
-A pipeline's commands have none: they are queued one by one and sent together.
+A pipeline's commands are queued one by one and sent together: it is one operation, where those on such keys are all of
+one kind. No value is copied or turned into anything: a length is all that is asked of it.
 """
 
 from __future__ import annotations
@@ -10,11 +11,14 @@ from typing import Any
 
 import redis
 import redis.asyncio
+import redis.asyncio.client
 import redis.asyncio.cluster
+import redis.client
 import redis.cluster
 import wrapt
 
 from otel_sentry import caches, guard
+from otel_sentry_redis.pipelines import commands_of
 
 SCOPE = "otel_sentry_redis"
 #: Redis command -> Sentry's op, and which of the command's arguments are keys.
@@ -34,6 +38,10 @@ _VALUES = {
 }
 _CLIENTS: tuple[Any, ...] = (redis.Redis, redis.cluster.RedisCluster)
 _ASYNC_CLIENTS: tuple[Any, ...] = (redis.asyncio.Redis, redis.asyncio.cluster.RedisCluster)
+_PIPELINES: tuple[Any, ...] = (redis.client.Pipeline, redis.cluster.ClusterPipeline)
+_ASYNC_PIPELINES: tuple[Any, ...] = (redis.asyncio.client.Pipeline, redis.asyncio.cluster.ClusterPipeline)
+#: Which commands of a pipeline (place, arguments) are the cache's.
+_Cached = list[tuple[int, tuple[Any, ...]]]
 
 
 def wrap(prefixes: tuple[str, ...], provider: Any = None) -> None:
@@ -61,15 +69,74 @@ def wrap(prefixes: tuple[str, ...], provider: Any = None) -> None:
                 _describe(span, prefixes, args, answer)
             return answer
 
-    for clients, wrapper in ((_CLIENTS, execute_command), (_ASYNC_CLIENTS, execute_async)):
-        for client in clients:
-            wrapt.wrap_function_wrapper(client, "execute_command", wrapper)
+    def execute(call: Callable[..., Any], pipeline: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        cached, op, keys = _pipeline(prefixes, pipeline)
+        if not cached:
+            return call(*args, **kwargs)
+        conflict: redis.WatchError | None = None
+        with caches.operation(SCOPE, op, keys, _peer(pipeline), provider) as span:
+            try:
+                answers = call(*args, **kwargs)
+            except redis.WatchError as exc:  # no failure: the program tries again
+                conflict = exc
+            else:
+                if span is not None:
+                    _describe_all(span, prefixes, cached, answers)
+        if conflict is not None:
+            raise conflict
+        return answers
+
+    async def execute_pipeline_async(
+        call: Callable[..., Any], pipeline: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        cached, op, keys = _pipeline(prefixes, pipeline)
+        if not cached:
+            return await call(*args, **kwargs)
+        conflict: redis.WatchError | None = None
+        with caches.operation(SCOPE, op, keys, _peer(pipeline), provider) as span:
+            try:
+                answers = await call(*args, **kwargs)
+            except redis.WatchError as exc:
+                conflict = exc
+            else:
+                if span is not None:
+                    _describe_all(span, prefixes, cached, answers)
+        if conflict is not None:
+            raise conflict
+        return answers
+
+    for classes, method, wrapper in (
+        (_CLIENTS, "execute_command", execute_command),
+        (_ASYNC_CLIENTS, "execute_command", execute_async),
+        (_PIPELINES, "execute", execute),
+        (_ASYNC_PIPELINES, "execute", execute_pipeline_async),
+    ):
+        for one in classes:
+            wrapt.wrap_function_wrapper(one, method, wrapper)
 
 
 def unwrap() -> None:
     """Undo `wrap`."""
     for client in (*_CLIENTS, *_ASYNC_CLIENTS):
         setattr(client, "execute_command", client.execute_command.__wrapped__)
+    for pipeline in (*_PIPELINES, *_ASYNC_PIPELINES):
+        setattr(pipeline, "execute", pipeline.execute.__wrapped__)
+
+
+@guard.call("redis cache span", default=([], "", []))
+def _pipeline(prefixes: tuple[str, ...], pipeline: Any) -> tuple[_Cached, str, list[str]]:
+    """The commands of *pipeline* that are the cache's, their op, and their keys; nothing where they are of several."""
+    cached: _Cached = []
+    ops: set[str] = set()
+    keys: list[str] = []
+    for place, args in enumerate(commands_of(pipeline)):
+        found = _operation(prefixes, args)
+        if found is not None:
+            cached.append((place, args))
+            ops.add(found[0])
+            if len(keys) < caches.MAX_KEYS:
+                keys += found[1]
+    return (cached, ops.pop(), keys) if len(ops) == 1 else ([], "", [])
 
 
 @guard.call("redis cache span")
@@ -99,12 +166,26 @@ def _peer(client: Any) -> tuple[str, int | None] | None:
 
 @guard.call("redis cache span")
 def _describe(span: Any, prefixes: tuple[str, ...], args: tuple[Any, ...], answer: Any) -> None:
-    op, _ = COMMANDS[args[0]]
-    if op == "cache.get":
-        if isinstance(answer, list):  # of MGET, which may ask for other keys as well
-            found = [value for key, value in zip(args[1:], answer, strict=False) if _text(key).startswith(prefixes)]
-        else:
-            found = [answer]
-        caches.describe(span, hit=None not in found, size=caches.size_of(found))
-    elif op == "cache.put":
-        caches.describe(span, size=caches.size_of(args[_VALUES[args[0]]]))
+    _describe_all(span, prefixes, [(0, args)], [answer])
+
+
+@guard.call("redis cache span")
+def _describe_all(span: Any, prefixes: tuple[str, ...], cached: _Cached, answers: Any) -> None:
+    op, _ = COMMANDS[cached[0][1][0]]
+    values: list[Any] = []
+    for place, args in cached:
+        if op == "cache.put":
+            values += args[_VALUES[args[0]]]
+        elif op == "cache.get":
+            values += _found(prefixes, args, answers[place])
+    if op == "cache.put":
+        caches.describe(span, size=caches.size_of(values))
+    elif op == "cache.get" and not any(isinstance(value, Exception) for value in values):
+        caches.describe(span, hit=None not in values, size=caches.size_of(values))
+
+
+def _found(prefixes: tuple[str, ...], args: tuple[Any, ...], answer: Any) -> list[Any]:
+    if not isinstance(answer, list):
+        return [answer]
+    # MGET may have asked for other keys as well.
+    return [value for key, value in zip(args[1:], answer, strict=False) if _text(key).startswith(prefixes)]

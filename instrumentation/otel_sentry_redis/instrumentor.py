@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+from opentelemetry.instrumentation import redis as contrib
 from opentelemetry.instrumentation.redis import RedisInstrumentor as _Contrib
 
 from otel_sentry import runtime
+from otel_sentry.instrumentor import OneInstance
+from otel_sentry_redis import pipelines
+
+#: contrib's function for names and texts of pipelines.
+_META_DATA = "_build_span_meta_data_for_pipeline"
 
 
-class RedisInstrumentor(_Contrib):
+class RedisInstrumentor(OneInstance, _Contrib):
     """Use it as contrib's: the same hooks, scope and attributes.
 
     Commands on keys with one of `OTEL_SENTRY_CACHE_PREFIXES` get a cache span as their parent. Without prefixes nothing
@@ -17,16 +23,12 @@ class RedisInstrumentor(_Contrib):
     """
 
     _caches = False
-
-    def __new__(cls, *args: Any, **kwargs: Any) -> RedisInstrumentor:
-        """One instance for contrib's class and ours, so that calling contrib's too does nothing twice."""
-        if not isinstance(_Contrib._instance, cls):
-            former, _Contrib._instance = _Contrib._instance, object.__new__(cls)
-            _Contrib._instance.__dict__.update(former.__dict__ if former else {})
-        instance: RedisInstrumentor = _Contrib._instance
-        return instance
+    _original: Any = None
 
     def _instrument(self, **kwargs: Any) -> None:
+        self._original = getattr(contrib, _META_DATA, None)
+        if self._original is not None:
+            setattr(contrib, _META_DATA, pipelines.meta_data)
         super()._instrument(**kwargs)
         current = runtime.get()
         prefixes = current.settings.cache_prefixes if current is not None else ()
@@ -44,3 +46,5 @@ class RedisInstrumentor(_Contrib):
             caches.unwrap()
             self._caches = False
         super()._uninstrument(**kwargs)
+        if self._original is not None:
+            setattr(contrib, _META_DATA, self._original)

@@ -1,0 +1,17 @@
+"""contrib's AioHttpClientInstrumentor, with a scrubbed URL."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from opentelemetry.instrumentation.aiohttp_client import AioHttpClientInstrumentor as _Contrib
+
+from otel_sentry.instrumentor import OneInstance
+from otel_sentry_http.outgoing import with_hook
+
+
+class AioHttpClientInstrumentor(OneInstance, _Contrib):
+    """Use it as contrib's: the same options, scope and attributes; hooks given to `instrument` run after ours."""
+
+    def _instrument(self, **kwargs: Any) -> None:
+        super()._instrument(**with_hook(kwargs))
