@@ -7,15 +7,20 @@ registered task: that of a task of another code base (``send_task("name")``) end
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from contextvars import ContextVar
 from types import TracebackType
 from typing import Any
 
 from opentelemetry.instrumentation.celery import utils
+from opentelemetry.instrumentation.utils import suppress_instrumentation
 
-from otel_sentry import guard
+from otel_sentry import ambient, guard
 from otel_sentry.caches import size_of
+from otel_sentry.trace.dsc import current_settings
+from otel_sentry_celery import crons
+from otel_sentry_celery.system import CONTEXT_HEADER, ENQUEUED_HEADER, SIZE_HEADER, system_of
 
 
 class Publish:
@@ -66,17 +71,54 @@ def send_task(wrapped: Callable[..., Any], app: Any, args: tuple[Any, ...], kwar
         return wrapped(*args, **kwargs)
 
 
-#: Message header with the size of the message's body in bytes, so that the worker knows it too.
-SIZE_HEADER = "otel-sentry-body-size"
+def describe(current: Publish | None, kwargs: dict[str, Any]) -> None:
+    """What the task is to know goes into the message's headers, what is known of the queue on the span."""
+    headers = kwargs.get("headers")
+    if not headers:  # message protocol 1
+        return
+    headers[ENQUEUED_HEADER] = time.time()
+    wanted = current_settings().celery_context
+    carried = ambient.carried(wanted) if wanted else None
+    headers.pop(CONTEXT_HEADER, None)  # a retry repeats the headers that its message came with
+    if carried:
+        headers[CONTEXT_HEADER] = carried
+    headers.update(crons.for_message())
+    if current is None:
+        return
+    known = utils.retrieve_context(current.task, current.task_id, is_publish=True)
+    if known is None or not known[0].is_recording():
+        return
+    attributes = {"messaging.system": system_of(current.app)}
+    destination = _destination(kwargs)
+    if destination:
+        attributes["messaging.destination.name"] = destination
+    known[0].set_attributes(attributes)
 
 
-def measure(wrapped: Callable[..., Any], producer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Around kombu's ``Producer._publish``, which has the body as it goes out and the message's headers."""
+def _destination(kwargs: dict[str, Any]) -> str | None:
+    """The queue: the routing key on the default exchange, else the queue that the message declares."""
+    declared = kwargs.get("declare") or ()
+    if kwargs.get("exchange") and declared:
+        return str(declared[0].name)
+    routing_key = kwargs.get("routing_key")
+    return str(routing_key) if routing_key else None
+
+
+def deliver(wrapped: Callable[..., Any], producer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Around kombu's ``Producer._publish``, which has the body as it goes out and the message's headers.
+
+    The PRODUCER span says all: the broker's commands in it (PING, LLEN, SADD, LPUSH) are no spans of their own.
+    """
     publish = _current.get()
-    if publish is not None and publish.task is not None and len(args) > 4:
+    if publish is None or publish.task is None:
+        return wrapped(*args, **kwargs)
+    if len(args) > 4:
         with guard.block("celery publish"):
             _measured(publish, args[0], args[4])
-    return wrapped(*args, **kwargs)
+    if current_settings().celery_broker_spans:
+        return wrapped(*args, **kwargs)
+    with suppress_instrumentation():
+        return wrapped(*args, **kwargs)
 
 
 def _measured(publish: Publish, body: Any, headers: Any) -> None:
