@@ -30,6 +30,15 @@ def defer(load: Callable[[], Any]) -> None:
     Celery workers) never call it.
     """
     wrapt.register_post_import_hook(functools.partial(_wrap_load_middleware, load), "django.core.handlers.base")
+    wrapt.register_post_import_hook(_wrap_decorators, "django.contrib.auth.decorators")
+
+
+def _wrap_decorators(module: ModuleType) -> None:
+    """Before any view is decorated, whenever the application imports its views."""
+    with guard.block("django decorators"):
+        from otel_sentry_django import crumbs
+
+        crumbs.decorators(module)
 
 
 def _wrap_load_middleware(load: Callable[[], Any], module: ModuleType) -> None:

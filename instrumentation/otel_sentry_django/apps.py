@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.apps import AppConfig
+from django.core import checks
 
 from otel_sentry import guard, runtime
 
@@ -20,3 +23,10 @@ class OtelSentryConfig(AppConfig):  # type: ignore[misc]
                 import otel_sentry
 
                 otel_sentry.configure()
+        checks.register(_check)
+
+
+def _check(app_configs: Any, **kwargs: Any) -> list[checks.CheckMessage]:
+    from otel_sentry_django.checks import check
+
+    return check(app_configs, **kwargs)

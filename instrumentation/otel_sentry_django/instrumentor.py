@@ -10,17 +10,21 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+import wrapt
+from django.core.handlers import base
 from django.core.signals import got_request_exception
 from django.http import HttpRequest
 from opentelemetry.instrumentation.django import DjangoInstrumentor as _Contrib
 from opentelemetry.instrumentation.django.middleware.otel_middleware import _DjangoMiddleware
 from opentelemetry.trace import Span
 
-from otel_sentry import ambient, errors, guard
+from otel_sentry import ambient, errors, guard, runtime
 from otel_sentry.instrumentor import OneInstance
 from otel_sentry.trace.segment import Segment, current_segment, segment_of
-from otel_sentry_django import caches
+from otel_sentry_django import caches, crumbs, drf, journeys, payload, spans
+from otel_sentry_django import visit as visits
 from otel_sentry_django.request import describe, known_user
+from otel_sentry_django.views import module_of
 
 _UID = "otel_sentry_django"
 
@@ -41,6 +45,9 @@ class DjangoInstrumentor(OneInstance, _Contrib):
 
     def _instrument(self, **kwargs: Any) -> None:
         theirs = kwargs.pop("request_hook", None), kwargs.pop("response_hook", None)
+        current = runtime.get()
+        if current is not None and current.settings.django_middleware == "contrib":
+            self._opentelemetry_middleware = "otel_sentry_django.middleware.ContribMiddleware"
         super()._instrument(**kwargs)
         self._hook()
         _add_hooks(*theirs)
@@ -55,6 +62,11 @@ class DjangoInstrumentor(OneInstance, _Contrib):
         _add_hooks(*theirs)
         got_request_exception.connect(_on_exception, dispatch_uid=_UID)
         caches.install()
+        crumbs.install()
+        wrapt.register_post_import_hook(drf.install, drf.MODULE)
+        current = runtime.get()
+        if current is not None and current.settings.django_middleware_spans:
+            spans.trace_middlewares(base)
 
     def _uninstrument(self, **kwargs: Any) -> None:
         super()._uninstrument(**kwargs)
@@ -89,6 +101,8 @@ def _on_request(span: Span, request: HttpRequest) -> None:
     if segment is not None:
         # The pipeline drops it with the segment, so that no request outlives its response.
         segment.request = functools.partial(_at_error_time, segment, request)
+        segment.module = functools.partial(module_of, request)
+        segment.journeys = journeys.of(request)
 
 
 @guard.call("django response hook")
@@ -112,10 +126,19 @@ def _on_exception(sender: Any = None, request: HttpRequest | None = None, **kwar
     if request is not None:
         if segment is not None:
             _set_user(segment, known_user(request))
-        if _DjangoMiddleware._environ_activation_key in request.META:
-            # contrib sees the exceptions of views only; those of a middleware belong on the span too.
-            request.META.setdefault(_DjangoMiddleware._environ_exception_key, exc)
+        payload.failed(request)
+        _note_on_span(request, exc)
     errors.capture_unhandled(exc, mechanism="django")
+
+
+def _note_on_span(request: HttpRequest, exc: BaseException) -> None:
+    """contrib sees the exceptions of views only; those of a middleware belong on the span too."""
+    visit = visits.of(request)
+    if visit is not None:
+        visit.exception = visit.exception or exc
+        visit.name_unrouted(request)
+    elif _DjangoMiddleware._environ_activation_key in request.META:
+        request.META.setdefault(_DjangoMiddleware._environ_exception_key, exc)
 
 
 def _at_error_time(segment: Segment, request: HttpRequest) -> dict[str, Any]:

@@ -1,23 +1,20 @@
-"""What an HttpRequest already knows, for an error event. Nothing reads the body, the session or the database.
+"""What an HttpRequest already knows, for an error event. Nothing reads the session or the database.
 
 The fields are those of Sentry's Request interface (develop docs, "Request Interface").
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping
 from typing import Any
 
+from django.conf import settings
 from django.http import HttpRequest
 from django.utils.functional import empty
 
 from otel_sentry import ambient, runtime
-
-#: Bytes of a body, and characters of one form field, that go into an event. Longer bodies are left out.
-MAX_BODY = 10_000
-MAX_FIELD = 1_000
-MAX_FIELDS = 100
+from otel_sentry.privacy import FILTERED
+from otel_sentry_django.address import client_ip
+from otel_sentry_django.payload import data_of
 
 
 def describe(request: HttpRequest) -> dict[str, Any]:
@@ -31,45 +28,16 @@ def describe(request: HttpRequest) -> dict[str, Any]:
         "headers": {name: value for name, value in request.headers.items() if name != "Cookie"},
         "env": {name: meta[name] for name in ("SERVER_NAME", "SERVER_PORT") if name in meta},
     }
-    data = _data(request)
+    data = data_of(request)
     if data is not None:
         found["data"] = data
     if _pii():
-        found["cookies"] = dict(request.COOKIES)
-        if meta.get("REMOTE_ADDR"):
-            found["env"]["REMOTE_ADDR"] = meta["REMOTE_ADDR"]
+        keys = (settings.SESSION_COOKIE_NAME, settings.CSRF_COOKIE_NAME)
+        found["cookies"] = {name: FILTERED if name in keys else value for name, value in request.COOKIES.items()}
+        address = client_ip(meta)
+        if address:
+            found["env"]["REMOTE_ADDR"] = address
     return found
-
-
-def _data(request: HttpRequest) -> Any:
-    """The form or JSON body, if the application has read it already; None otherwise."""
-    known = request.__dict__
-    if known.get("_post"):
-        return {**_fields(known["_post"].lists()), **_files(known.get("_files") or {})}
-    body = known.get("_body")
-    if not isinstance(body, bytes) or not 0 < len(body) <= MAX_BODY:
-        return None
-    if not (request.content_type or "").endswith("json"):
-        return None
-    try:
-        return json.loads(body)
-    except (ValueError, RecursionError):
-        return None
-
-
-def _fields(lists: Iterable[tuple[str, list[Any]]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, values in lists:
-        if len(found) == MAX_FIELDS:
-            break
-        texts = [str(value)[:MAX_FIELD] for value in values[:MAX_FIELDS]]
-        found[name] = texts[0] if len(texts) == 1 else texts
-    return found
-
-
-def _files(files: Mapping[str, Any]) -> dict[str, str]:
-    """Uploads by size only: names and contents are the user's."""
-    return {name: f"<file of {files[name].size} bytes>" for name in list(files)[:MAX_FIELDS]}
 
 
 def known_user(request: HttpRequest) -> dict[str, Any] | None:
