@@ -8,14 +8,16 @@ ARGS ?=
 # Cells for the matrix: make test-matrix CELLS="3.10:oldest"
 CELLS ?=
 
-.PHONY: help demo test test-fast test-matrix lint fmt readme requirements env clean
+.PHONY: catalogue collector help demo test test-fast test-matrix lint fmt readme requirements env clean
 
 help:
 	@echo "make demo         a small design studio with traces and issues in this terminal"
 	@echo "make test         all tests, on $(PYTHON), newest dependencies"
 	@echo "make test-fast    the tests that start no server"
 	@echo "make test-matrix  all tests, on several Pythons and dependency sets"
+	@echo "make collector    build an OpenTelemetry Collector for its tests (needs Go)"
 	@echo "make lint         ruff and mypy;  make fmt: format;  make readme: its settings table"
+	@echo "make catalogue    write collector-config/generated/ anew"
 	@echo "make requirements resolve requirements/*.txt anew;  make clean: remove all that was made"
 
 env:
@@ -46,6 +48,13 @@ fmt: env
 
 readme: env
 	$(BIN)/python scripts/readme.py
+
+catalogue: env
+	$(BIN)/python scripts/catalogue.py
+
+# An OpenTelemetry Collector in .cache/otelcol, for the tests of collector-config/.
+collector:
+	@$(PYTHON) scripts/collector.py
 
 requirements:
 	@PYTHON=$(PYTHON) scripts/requirements.sh
