@@ -2,32 +2,66 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any
+import functools
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from opentelemetry import trace
 
 from otel_sentry import guard, process, runtime
+from otel_sentry.blocks import Block, Opened, end_span, name_of, plain_name, tracer
 
 if TYPE_CHECKING:
+    from typing import ParamSpec
+
     from otel_sentry.convention import Explanation
 
+    P = ParamSpec("P")
 
-def span(name: str, /, **attributes: Any) -> AbstractContextManager[trace.Span]:
-    """A custom span; context manager and decorator, for functions and coroutines::
+R = TypeVar("R")
+
+
+class SpanBlock(Block[trace.Span]):
+    """What `span` returns."""
+
+    def __init__(self, name: str | None, attributes: dict[str, Any]) -> None:
+        super().__init__()
+        self._name = name
+        self._attributes = attributes
+
+    def _take_from(self, function: Callable[..., Any]) -> None:
+        self._name = self._name or name_of(function)
+
+    def _open(self) -> Opened:
+        one = tracer().start_span(self._name or "block", attributes=self._attributes)
+        return Opened(trace.set_span_in_context(one), one, functools.partial(end_span, one))
+
+
+@overload
+def span(name: Callable[P, R], /) -> Callable[P, R]: ...
+@overload
+def span(name: str | None = None, /, **attributes: Any) -> SpanBlock: ...
+
+
+def span(name: Any = None, /, **attributes: Any) -> Any:
+    """A custom span; context manager and decorator, for functions, coroutines and generators::
 
         with span("resize", width=800):
             ...
 
-        @span("resize")
+        @span  # named after the function
         def resize(image): ...
 
+    An exception that leaves it is recorded on the span. It is always the current span's child.
+
     Args:
-        name: what is done; keep it free of ids.
+        name: what is done; keep it free of ids. Default: the decorated function's name.
         attributes: values; primitive ones or sequences of them.
 
     """
-    return trace.get_tracer("otel_sentry").start_as_current_span(name, attributes=attributes)
+    if callable(name):
+        return SpanBlock(None, attributes)(name)
+    return SpanBlock(plain_name(name), attributes)
 
 
 def explain(span: Any) -> Explanation:

@@ -74,6 +74,8 @@ def build(settings: Settings, overrides: dict[str, Any] | None = None) -> Runtim
                 "off: no SENTRY_DSN and no other backend; set SENTRY_DSN=https://<key>@<host>/<project> to turn it on"
             )
         return None
+    from otel_sentry.business import performance
+    from otel_sentry.trace import totals
     from otel_sentry.trace.pipeline import SpanPipeline, encoder
     from otel_sentry.trace.sampler import SentrySampler
 
@@ -83,12 +85,13 @@ def build(settings: Settings, overrides: dict[str, Any] | None = None) -> Runtim
         traces_sample_rate=settings.traces_sample_rate,
         tracing=to_sentry,
         traces_sampler=settings.traces_sampler,
-        other_backends=bool(wiring.other_exporters(settings)),
+        other_backends=wiring.other_rate(settings),
         base=_users_sampler(settings),
         ignore_transactions=settings.ignore_transactions,
         default_ignores=settings.default_ignores,
         w3c_parent=settings.w3c_parent,
         style=settings.django_transaction_style,
+        drop_redis_roots=not settings.celery_broker_spans,
         downsample_factor=_downsample_factor,
     )
     pipeline = SpanPipeline(
@@ -101,23 +104,28 @@ def build(settings: Settings, overrides: dict[str, Any] | None = None) -> Runtim
         keep=settings.keep,
         ignore_spans=settings.ignore_spans,
         spills=_spills(settings, dsn),
+        on_slow=performance.on_slow,
         **_root_hooks(sender, to_sentry),
     )
     from otel_sentry.trace.segment import table
 
     table.limit = settings.max_open_spans
+    totals.use(settings)
     built = Runtime(settings, dsn, sender, sampler, pipeline, overrides=dict(overrides or {}))
     runtime.set_current(built)
     return built
 
 
 def _root_hooks(sender: Sender | None, to_sentry: bool) -> dict[str, Any]:
-    """What is to happen at local roots: profiles, and sessions, which need no sampled trace."""
+    """What is to happen at local roots: profiles, and metrics and sessions, which need no sampled trace."""
+    from otel_sentry.business import roots
+
     if sender is None:
-        return {}
+        return {"on_finish": roots.ended}
     from otel_sentry.sentry import profiling, sessions
 
     def on_finish(segment: Segment, root: ReadableSpan) -> None:
+        roots.ended(segment, root)
         sessions.count(segment, root)
         if segment.profile is not None:
             profiling.end(segment)

@@ -16,13 +16,24 @@ if TYPE_CHECKING:
 
 
 @guard.call("error capture")
-def capture_unhandled(exc: BaseException, mechanism: str, handled: bool = False) -> str | None:
+def capture_unhandled(
+    exc: BaseException,
+    mechanism: str,
+    handled: bool = False,
+    *,
+    fingerprint: list[str] | None = None,
+    tags: Mapping[str, str] | None = None,
+    more: Mapping[str, Any] | None = None,
+) -> str | None:
     """Report *exc*, once; for framework hooks.
 
     Args:
         exc: the live exception.
         mechanism: what saw it, e.g. "django" or "celery".
         handled: did the program go on as if nothing had happened?
+        fingerprint: grouping, where the exception's own is of no use.
+        tags: searchable values.
+        more: further fields of the event ("extra", "transaction").
 
     Returns:
         the event id, or None where nothing is sent.
@@ -32,7 +43,9 @@ def capture_unhandled(exc: BaseException, mechanism: str, handled: bool = False)
         return None
     from otel_sentry.sentry.client import capture_exception
 
-    return capture_exception(exc, handled=handled, mechanism=mechanism)
+    return capture_exception(
+        exc, handled=handled, mechanism=mechanism, fingerprint=fingerprint, tags=tags, more=more
+    )
 
 
 @guard.call("capture_custom_exception")

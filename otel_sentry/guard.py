@@ -117,6 +117,17 @@ class block:
         return exc is not None and _swallow(self.where, exc)
 
 
+def outcome(function: Callable[..., object], *args: Any) -> Exception | None:
+    """Call *function*, which may fail in the ordinary course of things; what it raised, or None. Nothing is said."""
+    try:
+        function(*args)
+    except Exception as exc:
+        if _must_pass(exc):
+            raise
+        return exc
+    return None
+
+
 def call(where: str, default: Any = None) -> Callable[[F], F]:
     """Decorator: the function returns *default* where it would have raised."""
 

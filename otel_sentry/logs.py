@@ -8,21 +8,23 @@ from __future__ import annotations
 import bisect
 import datetime
 import decimal
+import itertools
 import logging
 import traceback
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from opentelemetry.trace import format_span_id, format_trace_id, get_current_span
 
-from otel_sentry import ambient, runtime
+from otel_sentry import ambient, guard, runtime
 from otel_sentry.convention.naming import MAX_TEXT, cut
 from otel_sentry.privacy import FILTERED, is_sensitive_key
 from otel_sentry.trace.segment import current_segment
 
-_FILTER_FIELDS = frozenset({"trace_id", "span_id", "trace_sampled", "service", "environment"})
+#: On a record that `TraceContextFilter` has seen: the names of the fields that are its own.
+MARK = "_otel_sentry"
 _RECORD_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _PRIMITIVE = frozenset({str, int, float, bool})
 #: Types of the standard library whose `str` runs no code of the user's.
@@ -30,6 +32,9 @@ _AS_TEXT = frozenset(
     {uuid.UUID, decimal.Decimal, datetime.datetime, datetime.date, datetime.time, datetime.timedelta, complex}
 )
 _MAX_ITEMS = 50
+#: Of a mapping that becomes text; and values of `nested` in all: data may hold itself.
+_MAX_LEVELS = 4
+_MAX_NESTED = 200
 #: Extra fields and parameters of one record; the rest is left out.
 _MAX_FIELDS = 100
 
@@ -40,26 +45,45 @@ _LEVELS = (("trace", 1), ("debug", 5), ("info", 9), ("warn", 13), ("error", 17),
 
 
 class TraceContextFilter(logging.Filter):
-    """Puts ``trace_id``, ``span_id``, ``trace_sampled``, ``service`` and ``environment`` on every record::
+    """Puts trace, user and business operation on every record: ``trace_id``, ``span_id``, ``trace_sampled``,
+    ``service``, ``environment``, ``user_id``, ``user_type``, ``business_operation`` and ``business_module``::
 
         handler.addFilter(TraceContextFilter())
         handler.setFormatter(logging.Formatter("%(levelname)s [%(trace_id)s %(span_id)s] %(message)s"))
 
-    Ids are lower-case hex (32 and 16 characters), empty outside of a span; ``trace_sampled`` is the W3C flag. Drops
-    nothing. On a handler it sees all records that the handler gets, on a logger only that logger's own.
+    Ids are lower-case hex (32 and 16 characters), ``trace_sampled`` is the W3C flag; what is not known is empty. Drops
+    nothing, and leaves alone what `extra` has put under these names. On a handler it sees all records that the handler
+    gets, on a logger only that logger's own. The formatters below need it only where records change threads
+    (`QueueHandler`): there it belongs on the first handler.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Add the fields; always True."""
-        span_context = get_current_span().get_span_context()
-        valid = span_context.is_valid
-        record.trace_id = format_trace_id(span_context.trace_id) if valid else ""
-        record.span_id = format_span_id(span_context.span_id) if valid else ""
-        record.trace_sampled = valid and span_context.trace_flags.sampled
-        current = runtime.get()
-        record.service = current.settings.service_name if current is not None else ""
-        record.environment = current.settings.environment if current is not None else ""
+        values = vars(record)
+        before = values.get(MARK, ())
+        found = {key: value for key, value in _context_fields().items() if key not in values or key in before}
+        values.update(found)
+        values[MARK] = tuple(found)
         return True
+
+
+def _context_fields() -> dict[str, Any]:
+    place = get_current_span().get_span_context()
+    current = runtime.get()
+    known = ambient.current()
+    user = ambient.user_attributes(known.user or {})
+    business = known.business
+    return {
+        "trace_id": format_trace_id(place.trace_id) if place.is_valid else "",
+        "span_id": format_span_id(place.span_id) if place.is_valid else "",
+        "trace_sampled": place.is_valid and place.trace_flags.sampled,
+        "service": current.settings.service_name if current is not None else "",
+        "environment": current.settings.environment if current is not None else "",
+        "user_id": user.get("user.id", ""),
+        "user_type": user.get("user_type", ""),
+        "business_operation": business.operation if business is not None else "",
+        "business_module": (business.module if business is not None else None) or "",
+    }
 
 
 @dataclass(slots=True)
@@ -91,7 +115,7 @@ def snapshot(record: logging.LogRecord, *, pii: bool = False, stack: bool = Fals
     parameters = _parameters(record.args)
     attributes = _attributes(record, stack)
     attributes.update(_ambient(pii))
-    body = cut(_without_named_secrets(_message(record), record.args), 2 * MAX_TEXT)
+    body = message_of(record)
     template = cut(record.msg) if parameters and isinstance(record.msg, str) else None
     size = 400 + len(body) + size_of(parameters) + size_of(attributes)
     return Snapshot(
@@ -105,11 +129,13 @@ def severity(levelno: int) -> tuple[str, int]:
     return _LEVELS[bisect.bisect_right(_FROM, levelno)]
 
 
-def _message(record: logging.LogRecord) -> str:
-    try:
-        return record.getMessage()
-    except (TypeError, ValueError, KeyError):  # arguments that do not fit; logging itself only prints that
-        return str(record.msg)
+def message_of(record: logging.LogRecord) -> str:
+    """The record's text, cut; without the values of parameters whose names say that they are secret."""
+    texts: list[str] = []
+    if guard.outcome(lambda: texts.append(record.getMessage())) is not None:  # arguments that do not fit, or odd ones
+        texts.append(str(value_of(record.msg)))
+    text = texts[0]
+    return cut(_without_named_secrets(text, record.args), 2 * MAX_TEXT)
 
 
 def _without_named_secrets(text: str, args: Any) -> str:
@@ -130,16 +156,20 @@ def _parameters(args: Any) -> dict[str, Any]:
     return {}
 
 
-def _attributes(record: logging.LogRecord, stack: bool) -> dict[str, Any]:
+def extra_of(record: logging.LogRecord) -> dict[str, Any]:
+    """What the program put on the record by `extra`; at most 100 fields."""
     values = vars(record)
-    by_filter = _FILTER_FIELDS if "trace_sampled" in values else ()
+    by_filter = values.get(MARK, ())
     found = {
-        key: value_of(value)
+        key: value
         for key, value in list(values.items())
         if key not in _RECORD_FIELDS and key[:1] != "_" and key not in by_filter and value is not None
     }
-    if len(found) > _MAX_FIELDS:
-        found = dict(list(found.items())[:_MAX_FIELDS])
+    return found if len(found) <= _MAX_FIELDS else dict(list(found.items())[:_MAX_FIELDS])
+
+
+def _attributes(record: logging.LogRecord, stack: bool) -> dict[str, Any]:
+    found = {key: value_of(value) for key, value in extra_of(record).items()}
     found["code.file.path"] = record.pathname
     found["code.function.name"] = record.funcName or ""
     found["code.line.number"] = record.lineno
@@ -175,14 +205,36 @@ def value_of(value: Any) -> Any:
     if kind in _AS_TEXT:
         return str(value)
     if kind in (list, tuple, set, frozenset):
-        items = [item if type(item) in _PRIMITIVE else _text(item) for item in list(value)[:_MAX_ITEMS]]
+        items = [item if type(item) in _PRIMITIVE else _text(item) for item in itertools.islice(value, _MAX_ITEMS)]
         # Attributes hold lists of one type.
         return items if len({type(item) for item in items}) <= 1 else [str(item) for item in items]
     if kind is dict:
-        from otel_sentry.sentry.envelope import dumps, plain
+        from otel_sentry.sentry.envelope import MAX_DEPTH, dumps, plain
 
-        return cut(dumps(plain(value)).decode())
+        few = dict(itertools.islice(value.items(), _MAX_ITEMS))
+        return cut(dumps(plain(few, MAX_DEPTH - _MAX_LEVELS)).decode())
     return _text(value)
+
+
+def text_of(value: Any, limit: int = MAX_TEXT) -> str:
+    """*value* as text of at most *limit* characters."""
+    if type(value) is str:
+        return cut(value, limit)
+    if type(value) is int and value.bit_length() > 1000:
+        return "<int>"  # Python refuses to print it at all
+    return cut(str(value_of(value)), limit)
+
+
+def nested(values: Mapping[Any, Any]) -> dict[str, Any]:
+    """*values* as plain ones, `value_of` each; mappings inside stay mappings, for three levels."""
+    return _nested(values, 3, iter(range(_MAX_NESTED)))
+
+
+def _nested(values: Mapping[Any, Any], depth: int, budget: Iterator[int]) -> dict[str, Any]:
+    return {
+        text_of(key): _nested(value, depth - 1, budget) if type(value) is dict and depth > 1 else value_of(value)
+        for (key, value), _ in zip(itertools.islice(values.items(), _MAX_ITEMS), budget, strict=False)
+    }
 
 
 def _text(value: Any) -> str:

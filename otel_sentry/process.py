@@ -48,8 +48,9 @@ def flush_now(timeout: float | None = None) -> bool:
         return True
     budget = current.settings.shutdown_timeout if timeout is None else timeout
     deadline = time.monotonic() + budget
-    # Metric readers first: what they collect may go to Sentry.
-    done = _within(budget / 2, *signals.others("force_flush"))
+    # What measures comes first: it may go to Sentry.
+    done = _business("flush", budget / 4)
+    done = _within(min(budget / 2, deadline - time.monotonic()), *signals.others("force_flush")) and done
     signals.drain()
     if current.sender is not None:
         done = current.sender.flush(max(0.0, deadline - time.monotonic())) and done
@@ -65,14 +66,34 @@ def shutdown() -> None:
     shutting_down = True
     with guard.block("shutdown"):
         deadline = time.monotonic() + current.settings.shutdown_timeout
+        # An alert may be the first issue: loading sentry_sdk takes a while.
+        _business("close", current.settings.shutdown_timeout / 2)
         others = [*_other_backends(current, "shutdown"), *signals.others("shutdown")]
         signals.stopped()
-        _within(current.settings.shutdown_timeout / 2, *others)
+        _within((deadline - time.monotonic()) / 2, *others)
+        signals.account()
         signals.drain()
         if current.sender is not None:
             current.pipeline.finish_open()
             current.sender.close(max(0.0, deadline - time.monotonic()))
     shutting_down = False
+
+
+def _business(method: str, seconds: float) -> bool:
+    """Let the business worker do what waits, if there is one, and the alert sinks after it, within *seconds*."""
+    deadline = time.monotonic() + seconds
+    metrics = sys.modules.get("otel_sentry.business.metrics")
+    worker = sys.modules.get("otel_sentry.business.worker")
+    if metrics is not None and worker is not None:
+        metrics.settle()
+        worker.flush(seconds / 2)
+        metrics.settle()  # what the worker measured meanwhile
+    done = worker is None or getattr(worker, method)(max(0.0, deadline - time.monotonic())) is not False
+    sinks = sys.modules.get("otel_sentry.business.sinks.lanes")
+    done = (sinks is None or getattr(sinks, method)(deadline - time.monotonic()) is not False) and done
+    if metrics is not None:
+        metrics.drain()
+    return done
 
 
 def _other_backends(current: runtime.Runtime, method: str) -> list[Callable[[], object]]:

@@ -16,7 +16,7 @@ from typing import Any
 
 from otel_sentry import parse
 from otel_sentry.detect import environment_of, release_of, resource_attributes, server_name_of
-from otel_sentry.trace import rules
+from otel_sentry.trace import rules, slow
 
 Hook = Callable[..., Any]
 
@@ -168,6 +168,28 @@ class Settings:
         "OTEL_SENTRY_RECORDED_EXCEPTIONS",
         parse=parse.choice("none", "explicit", "all"),
     )
+    group_by: tuple[str, ...] = _row(
+        ("operation", "kind", "presets"),
+        "What tells issues apart beside the stack trace: `operation`, `kind` of error, user `action` (journey step, "
+        "operation or route), `who` (type of user); `presets`: one issue for a server that is away, an upstream's 5xx, "
+        "a database constraint; `0`: nothing.",
+        "OTEL_SENTRY_GROUP_BY",
+        parse=parse.subset("operation", "kind", "action", "who", "presets"),
+    )
+    fingerprints: Any = _row(
+        None,
+        'Your own grouping: rules such as `type:ReadTimeout message:"*quota*" -> quota` (matchers type, message, '
+        "operation, kind; `;` between rules), or a function of event and exception, which returns a list or None.",
+        "OTEL_SENTRY_FINGERPRINTS",
+        parse=parse.fingerprints,
+    )
+    user_type: Any = _row(
+        None,
+        "A user's type: the name of an attribute of the user object, or a function that is given it.",
+        "OTEL_SENTRY_USER_TYPE",
+        parse=parse.user_type,
+        shown="admin for staff and superusers, anonymous, else the user's own `user_type`, else customer",
+    )
     max_breadcrumbs: int = _row(
         100, "Breadcrumbs on an error event.", "SENTRY_MAX_BREADCRUMBS", parse=parse.whole(0, 1000)
     )
@@ -232,11 +254,62 @@ class Settings:
         "OTEL_SENTRY_DJANGO_TRANSACTION_STYLE",
         parse=parse.choice("otel", "sentry"),
     )
+    django_middleware: str = _row(
+        "own",
+        "Who makes the server span: our middleware (streaming bodies, ASGI disconnects, less work), or contrib's.",
+        "OTEL_SENTRY_DJANGO_MIDDLEWARE",
+        parse=parse.choice("own", "contrib"),
+    )
+    django_template_spans: bool = _row(
+        True, "Spans for rendered templates.", "OTEL_SENTRY_DJANGO_TEMPLATE_SPANS", parse=parse.boolean
+    )
+    django_middleware_spans: bool = _row(
+        False, "Spans for each of Django's middlewares.", "OTEL_SENTRY_DJANGO_MIDDLEWARE_SPANS", parse=parse.boolean
+    )
+    trusted_proxies: tuple[str, ...] = _row(
+        (),
+        "Proxies whose `X-Forwarded-For` is believed: their number, or their addresses and networks. "
+        "Else the client's address is the connection's.",
+        "OTEL_SENTRY_TRUSTED_PROXIES",
+        parse=parse.proxies,
+    )
     django_cache_spans: bool = _row(
         True,
         "Spans for Django's cache framework, with keys, hits and sizes.",
         "OTEL_SENTRY_DJANGO_CACHE_SPANS",
         parse=parse.boolean,
+    )
+    celery_context: tuple[str, ...] = _row(
+        ("user.id", "user_type", "operation", "module", "journey"),
+        "What a Celery message tells its task of user and operation; `0`: nothing. Also known: `user.email`, "
+        "`user.username`, `user.ip_address`, `details`.",
+        "OTEL_SENTRY_CELERY_CONTEXT",
+        parse=parse.allow_list,
+    )
+    celery_trace: tuple[tuple[str, str], ...] = _row(
+        (),
+        "A task's trace: `child` of its publisher's, `new`, or new with a `link`; by task: `reports.*=new,link`.",
+        "OTEL_SENTRY_CELERY_TRACE",
+        parse=parse.task_policies,
+        shown="child",
+    )
+    celery_broker_spans: bool = _row(
+        False,
+        "Spans of Celery's own commands: polling, what publishing a task takes, beat's look at its schedule.",
+        "OTEL_SENTRY_CELERY_BROKER_SPANS",
+        parse=parse.boolean,
+    )
+    crons: bool = _row(
+        True,
+        "Check-ins for the tasks that Celery's beat starts (Sentry Crons).",
+        "OTEL_SENTRY_CRONS",
+        parse=parse.boolean,
+    )
+    crons_exclude: tuple[str, ...] = _row(
+        (r"^celery\.",),
+        "Regular expressions; a beat entry whose name matches one has no check-ins.",
+        "OTEL_SENTRY_CRONS_EXCLUDE",
+        parse=parse.patterns,
     )
     cache_prefixes: tuple[str, ...] = _row(
         (),
@@ -244,12 +317,64 @@ class Settings:
         "OTEL_SENTRY_CACHE_PREFIXES",
         parse=parse.names,
     )
+    sqlcommenter: bool = _row(
+        False,
+        "Add a comment with `traceparent` to statements (psycopg, psycopg2), for `pg_stat_activity` and server logs.",
+        "OTEL_SENTRY_SQLCOMMENTER",
+        parse=parse.boolean,
+    )
     take_over_init: bool = _row(
         True,
         "An app that calls `sentry_sdk.init` itself keeps its options, ours keep the transport.",
         "OTEL_SENTRY_TAKE_OVER_INIT",
         parse=parse.boolean,
     )
+
+    # Alerts
+    alert_sinks: tuple[str, ...] = _row(
+        (),
+        "Where alerts go beside Sentry, by severity: `critical=pagerduty+slack,error=slack,warning=email,webhook`. "
+        "A sink without a severity is for all.",
+        "OTEL_SENTRY_ALERT_SINKS",
+        parse=parse.alert_sinks,
+    )
+    alert_window: float = _row(
+        300.0, "Seconds in which the same alert (type and message) is raised once.", "OTEL_SENTRY_ALERT_WINDOW",
+        parse=parse.number(0, 86_400),
+    )  # fmt: skip
+    alert_rate: int = _row(30, "Alerts a minute, in all.", "OTEL_SENTRY_ALERT_RATE", parse=parse.whole(1, 10_000))
+    slack_webhook_url: str | None = _row(
+        None, "Slack's incoming webhook, for the sink `slack`.", "OTEL_SENTRY_SLACK_WEBHOOK_URL", secret=True
+    )
+    pagerduty_routing_key: str | None = _row(
+        None, "Integration key (Events API v2) of a PagerDuty service, for the sink `pagerduty`.",
+        "OTEL_SENTRY_PAGERDUTY_ROUTING_KEY", secret=True,
+    )  # fmt: skip
+    pagerduty_url: str = _row(
+        "https://events.pagerduty.com/v2/enqueue",
+        "PagerDuty's intake; in the EU `https://events.eu.pagerduty.com/v2/enqueue`.",
+        "OTEL_SENTRY_PAGERDUTY_URL",
+    )
+    alert_webhook_url: str | None = _row(
+        None, "URL that gets alerts as JSON, for the sink `webhook`.", "OTEL_SENTRY_ALERT_WEBHOOK_URL", secret=True
+    )
+    smtp_url: str | None = _row(
+        None, "Mail server for the sink `email`: `smtp://user:password@host:587`, or `smtps://` (TLS from the start).",
+        "OTEL_SENTRY_SMTP_URL", secret=True,
+    )  # fmt: skip
+    smtp_starttls: bool = _row(
+        True, "Mail by `smtp://` only over STARTTLS.", "OTEL_SENTRY_SMTP_STARTTLS", parse=parse.boolean
+    )
+    alert_email_to: tuple[str, ...] = _row(
+        (), "Who gets alerts by e-mail.", "OTEL_SENTRY_ALERT_EMAIL_TO", parse=parse.names
+    )
+    alert_email_from: str | None = _row(
+        None, "Their sender.", "OTEL_SENTRY_ALERT_EMAIL_FROM", shown="the first of them"
+    )
+    web_url: str | None = _row(
+        None, "Your organisation in Sentry's web interface, e.g. `https://acme.sentry.io`: links in alerts begin so.",
+        "OTEL_SENTRY_WEB_URL",
+    )  # fmt: skip
 
     # Delivery
     spotlight: str | None = _row(
@@ -294,11 +419,92 @@ class Settings:
         100_000, "Unfinished spans that are kept track of.", "OTEL_SENTRY_MAX_OPEN_SPANS", parse=parse.whole(100, 10**8)
     )
 
+    # Slow (business.md 5); milliseconds
+    slow_request_ms: float = _row(
+        2000.0, "From how many ms a request is slow.", "OTEL_SENTRY_SLOW_REQUEST_MS", parse=parse.number(0, 1e9)
+    )
+    very_slow_request_ms: float = _row(
+        5000.0,
+        "From how many ms it counts in the metric `request.slow`.",
+        "OTEL_SENTRY_VERY_SLOW_REQUEST_MS",
+        parse=parse.number(0, 1e9),
+    )
+    slow_task_ms: float = _row(
+        30_000.0, "The same for a task.", "OTEL_SENTRY_SLOW_TASK_MS", parse=parse.number(0, 1e9)
+    )
+    slow_query_ms: float = _row(
+        500.0, "The same for a database query.", "OTEL_SENTRY_SLOW_QUERY_MS", parse=parse.number(0, 1e9)
+    )
+    slow_external_ms: float = _row(
+        3000.0, "The same for an outgoing request.", "OTEL_SENTRY_SLOW_EXTERNAL_MS", parse=parse.number(0, 1e9)
+    )
+    slow_ms: tuple[tuple[str, float], ...] = _row(
+        (),
+        "The same for single routes, tasks and operations: `/reports/*=8000,posts.tasks.*=60000`; the first wins.",
+        "OTEL_SENTRY_SLOW_MS",
+        parse=slow.by_name,
+    )
+    slow_as_issue: bool = _row(
+        False,
+        "Slow requests, tasks and monitored blocks become issues too.",
+        "OTEL_SENTRY_SLOW_AS_ISSUE",
+        parse=parse.boolean,
+    )
+    n_plus_one: int = _row(
+        10,
+        "How often one query may run below one span, one after the other, before it is told of (N+1); 0: never.",
+        "OTEL_SENTRY_N_PLUS_ONE",
+        parse=parse.whole(0, 1_000_000),
+    )
+    n_plus_one_ms: float = _row(
+        50.0, "And how many ms these take in all.", "OTEL_SENTRY_N_PLUS_ONE_MS", parse=parse.number(0, 1e9)
+    )
+    n_plus_one_alert: bool = _row(
+        False, "Alert (severity warning) on N+1.", "OTEL_SENTRY_N_PLUS_ONE_ALERT", parse=parse.boolean
+    )
+
+    # Business
+    store: str | None = _row(
+        None,
+        "Where journeys, distinct users and alert limits live: a Redis URL, or `memory` (this process).",
+        "OTEL_SENTRY_STORE",
+        parse=parse.store,
+        shown="the Redis of Django's cache or of Celery, else memory",
+        secret=True,
+    )
+    metric_labels: tuple[str, ...] = _row(
+        (),
+        "Strings in the data of business metrics that become labels, e.g. `signup_source`; keep their values few.",
+        "OTEL_SENTRY_METRIC_LABELS",
+        parse=parse.names,
+    )
+
+    # Other backends
+    otlp_sample_rate: float = _row(
+        1.0,
+        "Share of the traces that OTLP exporters get, 0 to 1, whatever Sentry's rate: whole traces, the same ones "
+        "in every service. Of one exporter: `OTEL_SENTRY_OTLP_<NAME>_SAMPLE_RATE`.",
+        "OTEL_SENTRY_OTLP_SAMPLE_RATE",
+        parse=parse.rate,
+    )
+    preset: str | None = _row(
+        None,
+        "What OTLP's backend is: `datadog` (operation and resource names, environment) or `grafana` (resource).",
+        "OTEL_SENTRY_PRESET",
+        parse=parse.choice("datadog", "grafana"),
+    )
+    trace_url: str | None = _row(
+        None,
+        "Link from an issue to its trace in another backend, with `{trace_id}` and `{span_id}` (hex).",
+        "OTEL_SENTRY_TRACE_URL",
+        parse=parse.trace_url,
+    )
+
     # OpenTelemetry's own, read here so that one place knows them
     sdk_disabled: bool = _row(False, "Nothing of ours runs.", "OTEL_SDK_DISABLED", parse=parse.boolean)
     traces_exporter: tuple[str, ...] = _row(
         ("otel_sentry",),
-        "Exporters of traces: `otel_sentry`, `otlp`, `console`, ... or `none` (errors only).",
+        "Exporters of traces: `otel_sentry`, `otlp`, `otlp/<name>`, `console`, ... or `none` (errors only).",
         "OTEL_TRACES_EXPORTER",
         parse=parse.names,
     )
@@ -416,7 +622,7 @@ def _as_declared(row: Setting, given: Any) -> Any:
     if isinstance(given, bool | int | float) and row.parse is not str:
         return row.parse(str(given))
     if isinstance(given, Iterable) and not callable(given):
-        return tuple(given)
+        return tuple(given.items() if isinstance(given, Mapping) else given)
     return given
 
 

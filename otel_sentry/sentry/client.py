@@ -14,7 +14,7 @@ from opentelemetry.trace import get_current_span
 
 from otel_sentry import counters, guard, runtime
 from otel_sentry.sentry import compat, events, isolation, reprs, sessions, transport
-from otel_sentry.trace.segment import current_segment
+from otel_sentry.trace.segment import Segment, current_segment
 
 if TYPE_CHECKING:
     from otel_sentry.runtime import Runtime
@@ -123,6 +123,7 @@ def options(current: Runtime) -> dict[str, Any]:
         "server_name": settings.server_name or None,
         "dist": settings.dist,
         "sample_rate": settings.sample_rate,
+        "error_sampler": _rate_of_event,
         "max_breadcrumbs": settings.max_breadcrumbs,
         "before_send": _before_send,
         "before_breadcrumb": _before_breadcrumb,
@@ -142,6 +143,15 @@ def options(current: Runtime) -> dict[str, Any]:
     }
     known = compat.known_options()
     return {name: value for name, value in wanted.items() if name in known}
+
+
+def _rate_of_event(event: Any, hint: Any) -> Any:
+    """`SENTRY_SAMPLE_RATE`, or the application's own `error_sampler`; alerts are not left to chance: they come once."""
+    if event.get("logger") == "otel_sentry.business":
+        return 1.0
+    own = extra_options.get("error_sampler")
+    settings = _settings()
+    return own(event, hint) if own is not None else settings.sample_rate if settings is not None else 1.0
 
 
 def _propagation_context() -> tuple[str, str] | None:
@@ -192,6 +202,7 @@ def _before_send(event: Any, hint: Any) -> Any:
         events.mark_captured(exc, str(kept["event_id"]))
     if kept is not None:
         sessions.note(kept, current_segment())
+        events.count(hint)
     return kept
 
 
@@ -217,6 +228,8 @@ def _before_send_metric(metric: Any, hint: Any) -> Any:
 
 @guard.call("the before_breadcrumb hook")
 def _before_breadcrumb(crumb: Any, hint: Any) -> Any:
+    if "log_record" in (hint or {}) and crumb.get("category") == "otel_sentry.business" and current_segment():
+        return None  # `log_business_event` has left one itself
     settings = _settings()
     own = settings.before_breadcrumb if settings is not None else None
     return crumb if own is None else own(crumb, hint)
@@ -273,14 +286,19 @@ def capture_message(
     tags: Mapping[str, str] | None = None,
     user: Mapping[str, Any] | None = None,
     more: Mapping[str, Any] | None = None,
+    segment: Segment | None = None,
 ) -> str | None:
-    """Make an issue of a text. As `capture_exception`; *more* may hold an ``event_id`` made beforehand."""
+    """Make an issue of a text. As `capture_exception`; *more* may hold an ``event_id`` made beforehand.
+
+    *segment*: where it happened, when that may have ended by now.
+    """
     if not ensure():
         return None
     event: dict[str, Any] = dict(more or {})
     if "logentry" not in event:
         event["message"] = message
-    return _capture(event, {}, level, fingerprint, contexts, tags, user)
+    hint = {} if segment is None else {events.SEGMENT_HINT: segment}
+    return _capture(event, hint, level, fingerprint, contexts, tags, user)
 
 
 def _capture(

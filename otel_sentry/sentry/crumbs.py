@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from datetime import datetime, timezone
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -11,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry.trace import SpanKind, get_current_span
 
 from otel_sentry import privacy
+from otel_sentry.trace import totals
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
 
+    from otel_sentry.ambient.trail import Crumb
     from otel_sentry.trace.segment import Segment
 
-_CACHES = frozenset({"redis", "memcached", "valkey"})
 _FINE = frozenset({None, "", "ok", "unset", "unknown"})
 #: Beginning of an operation -> category of the breadcrumb; first match wins.
 _CATEGORIES = (
@@ -65,11 +65,14 @@ def _http(data: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in found.items() if value is not None}
 
 
-def of_events(span: Any, limit: int) -> list[dict[str, Any]]:
-    """The last *limit* events of a span, finished or not, as breadcrumbs; exceptions are issues, not crumbs."""
+def of_events(span: Any, limit: int, told: Container[str] = ()) -> list[dict[str, Any]]:
+    """The last *limit* events of a span, finished or not, as breadcrumbs; exceptions are issues, not crumbs.
+
+    Those with a name in *told* have left a breadcrumb themselves.
+    """
     made = []
     for event in (getattr(span, "events", None) or ())[-limit:]:
-        if event.name == "exception":
+        if event.name == "exception" or event.name in told:
             continue
         attributes = dict(event.attributes or {})
         made.append(
@@ -84,18 +87,53 @@ def of_events(span: Any, limit: int) -> list[dict[str, Any]]:
     return made
 
 
+def _left(crumb: Crumb) -> dict[str, Any]:
+    """What code left itself."""
+    made: dict[str, Any] = {"category": crumb.category, "message": crumb.message, "level": crumb.level}
+    made["timestamp"] = datetime.fromtimestamp(crumb.at, timezone.utc)
+    return {**made, "data": dict(crumb.data)} if crumb.data else made
+
+
 def of_segment(segment: Segment, limit: int) -> list[dict[str, Any]]:
-    """The last *limit* of the finished spans of *segment* (by their end), and of its spans' events."""
+    """The last *limit* of *segment*'s finished spans (by their end), of its spans' events, and of what code left."""
     if limit <= 0:
         return []
     spans = list(islice(reversed(_snapshot(segment)), limit))
     made = [of_span(span) for span in reversed(spans)]
+    left: list[Crumb] = list(segment.crumbs or ())
+    told = {crumb.message for crumb in left}
     live: dict[int, Any] = {id(one): one for one in (segment.live_root, get_current_span()) if one is not None}
     for span in (*spans, *live.values()):
         context = span.get_span_context()
         if context is not None and context.trace_id == segment.trace_id:
-            made += of_events(span, limit)
-    return merge(made, (), limit)
+            made += of_events(span, limit, told)
+    return merge(_started(segment), merge(made, (_left(crumb) for crumb in left), limit - 1), limit)
+
+
+#: What a local root is called in the trail; others are not mentioned.
+_ROOTS = {SpanKind.SERVER: ("request", "Request started"), SpanKind.CONSUMER: ("task", "Task started")}
+
+
+def _started(segment: Segment) -> list[dict[str, Any]]:
+    """The first one: the request or task itself."""
+    root = segment.root or segment.live_root
+    known = _ROOTS.get(getattr(root, "kind", SpanKind.INTERNAL))
+    if root is None or known is None or not root.start_time:
+        return []
+    category, message = known
+    at = datetime.fromtimestamp(root.start_time / 1e9, timezone.utc)
+    name, _ = segment.name_and_source()
+    return [{"category": category, "message": f"{message}: {name}", "level": "info", "timestamp": at}]
+
+
+def of_error(exc: BaseException) -> dict[str, Any]:
+    """The last one: what the trail led to. The message is on the issue."""
+    return {
+        "category": "error",
+        "message": f"Error occurred: {type(exc).__name__}",
+        "level": "error",
+        "timestamp": datetime.now(timezone.utc),
+    }
 
 
 def merge(first: Iterable[dict[str, Any]], second: Iterable[dict[str, Any]], limit: int) -> list[dict[str, Any]]:
@@ -129,25 +167,8 @@ def operation_of(segment: Segment, span_id: int) -> str | None:
 
 
 def performance(segment: Segment) -> dict[str, Any]:
-    """``contexts.performance``: time so far (ms); number and time of database, cache, external calls."""
-    found: dict[str, Any] = {"response_time_ms": round((time.monotonic() - segment.started) * 1000, 3)}
-    for span in _snapshot(segment):
-        kind = _call_kind(span)
-        if kind:
-            duration = max((span.end_time or 0) - (span.start_time or 0), 0) / 1e6
-            found[f"{kind}_calls"] = found.get(f"{kind}_calls", 0) + 1
-            found[f"{kind}_time_ms"] = round(found.get(f"{kind}_time_ms", 0.0) + duration, 3)
-    return found
-
-
-def _call_kind(span: ReadableSpan) -> str | None:
-    attributes = span.attributes or {}
-    system = attributes.get("db.system.name") or attributes.get("db.system")
-    if system:
-        return "cache" if system in _CACHES else "database"
-    if span.kind is SpanKind.CLIENT and ("http.request.method" in attributes or "http.method" in attributes):
-        return "external"
-    return None
+    """``contexts.performance``: time so far (ms), slow or not; number and ms of calls by kind."""
+    return totals.so_far(segment)
 
 
 def _snapshot(segment: Segment) -> list[ReadableSpan]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry.trace import get_current_span
 
 from otel_sentry import guard, runtime
-from otel_sentry.sentry import crumbs, modules, transport
+from otel_sentry.sentry import crumbs, grouping, modules, transport
 from otel_sentry.trace.segment import Segment, current_segment
 
 if TYPE_CHECKING:
@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 
 SPAN_MARK = "__otel_sentry_span__"
 EVENT_MARK = "__otel_sentry_event__"
+#: Key in an event's hint: the segment that it belongs to, when that is not the current one.
+SEGMENT_HINT = "otel_sentry_segment"
+#: The same for what an error is counted by (`grouping.labels`).
+_LABELS_HINT = "otel_sentry_labels"
 #: Fields of a user that leave the process only with `send_default_pii`.
 _PII_USER = frozenset({"email", "username", "ip_address", "name"})
 _MAX_CHAIN = 20
@@ -107,13 +111,26 @@ def enrich(event: Any, hint: dict[str, Any] | None) -> Any:
     if current is None:
         return event
     exc = exception_of(hint)
-    segment = current_segment()
+    segment = (hint or {}).pop(SEGMENT_HINT, None) or current_segment()
     if exc is not None and captured_as(exc, segment) is not None:
         transport.expect_loss("error")  # a second report of one exception is no loss
         return None
     with guard.block("event enrichment"):
-        _complete(event, exc, segment, current.settings)
+        segment = _complete(event, exc, segment, current.settings)
+    with guard.block("error grouping"):
+        grouping.apply(event, exc, segment, current.settings)
+        if hint is not None:
+            hint[_LABELS_HINT] = grouping.labels(event, exc, segment)
     return event
+
+
+def count(hint: Mapping[str, Any] | None) -> None:
+    """The event with this *hint* leaves: one error more, whatever the sampling of traces or errors says."""
+    found = (hint or {}).get(_LABELS_HINT)
+    if found is not None:
+        from otel_sentry.business import metrics
+
+        metrics.count("app.errors", **found)
 
 
 def exception_of(hint: Mapping[str, Any] | None) -> BaseException | None:
@@ -123,7 +140,10 @@ def exception_of(hint: Mapping[str, Any] | None) -> BaseException | None:
     return exc if isinstance(exc, BaseException) else None
 
 
-def _complete(event: dict[str, Any], exc: BaseException | None, segment: Segment | None, settings: Settings) -> None:
+def _complete(
+    event: dict[str, Any], exc: BaseException | None, segment: Segment | None, settings: Settings
+) -> Segment | None:
+    """Fill in the blocks; returns the segment that the event is of, which may have ended."""
     if not event.get("release"):
         event.pop("release", None)
     event.setdefault("modules", dict(modules.installed()))
@@ -132,6 +152,10 @@ def _complete(event: dict[str, Any], exc: BaseException | None, segment: Segment
         segment = next((one for one in reversed(_escaped) if one.trace_id == ids[0]), None)
     contexts = event.setdefault("contexts", {})
     _trace(contexts, ids, segment)
+    if settings.trace_url:
+        from otel_sentry.sentry.links import add_trace_link
+
+        add_trace_link(event, settings)
     _business(contexts, exc, segment)
     if segment is not None:
         # First, since a framework looks the user up, too, when it is asked for its request. It may fail
@@ -140,7 +164,7 @@ def _complete(event: dict[str, Any], exc: BaseException | None, segment: Segment
             _request(event, contexts, segment, settings.send_default_pii)
     user = _user(event, segment, settings.send_default_pii)
     if segment is None:
-        return
+        return None
     name, source = segment.name_and_source()
     if name and not event.get("transaction"):
         event["transaction"] = name
@@ -150,8 +174,23 @@ def _complete(event: dict[str, Any], exc: BaseException | None, segment: Segment
         tags.setdefault("user_type", str(user["user_type"]))
     if tags:
         event["tags"] = tags
+        _flags(contexts, tags)
+    if segment.extra is not None:
+        with guard.block("reading the task"):
+            event["extra"] = {**segment.extra(settings.send_default_pii), **(event.get("extra") or {})}
     contexts.setdefault("performance", crumbs.performance(segment))
-    _breadcrumbs(event, segment, settings.max_breadcrumbs)
+    _breadcrumbs(event, exc, segment, settings.max_breadcrumbs)
+    return segment
+
+
+def _flags(contexts: dict[str, Any], tags: Mapping[str, str]) -> None:
+    """The rollouts at work as Sentry's feature flags, after those that the program's own SDK noted."""
+    from otel_sentry.business import rollouts
+
+    found = rollouts.flags(tags)
+    if found:
+        known = contexts.get("flags") or {}
+        contexts["flags"] = {**known, "values": [*(known.get("values") or ()), *found]}
 
 
 def _trace(contexts: dict[str, Any], ids: Ids | None, segment: Segment | None) -> None:
@@ -194,9 +233,12 @@ def _business(contexts: dict[str, Any], exc: BaseException | None, segment: Segm
     found = next((mark for one in _chain(exc) if (mark := ambient.business_of(one))), None)
     if found is None:
         business = ambient.current(segment).business
-        if business is None:
-            return
-        found = business.as_context()
+        found = business.as_context() if business is not None else {}
+    journey = ambient.journey.current(segment)
+    if journey is not None:
+        found = {**found, **journey.as_context()}
+    if not found:
+        return
     own = {key: value for key, value in (contexts.get("business_context") or {}).items() if value is not None}
     contexts["business_context"] = {**found, **own}
 
@@ -228,8 +270,10 @@ def _request(event: dict[str, Any], contexts: dict[str, Any], segment: Segment, 
         "path": _path_of(str(request.get("url") or "")),
         "user_agent": headers.get("user-agent"),
     }
-    if pii:
-        details["client_ip"] = (request.get("env") or {}).get("REMOTE_ADDR")
+    address = (request.get("env") or {}).get("REMOTE_ADDR") if pii else None
+    if address:
+        details["client_ip"] = address
+        event["user"] = {"ip_address": address, **(event.get("user") or {})}
     details = {key: value for key, value in details.items() if value}
     if details:
         contexts.setdefault("request_details", details)
@@ -244,9 +288,11 @@ def _path_of(url: str) -> str:
         return ""
 
 
-def _breadcrumbs(event: dict[str, Any], segment: Segment, limit: int) -> None:
+def _breadcrumbs(event: dict[str, Any], exc: BaseException | None, segment: Segment, limit: int) -> None:
     mine = crumbs.of_segment(segment, limit)
-    if not mine:
+    if exc is not None:
+        mine.append(crumbs.of_error(exc))
+    if not mine or limit <= 0:
         return
     found = event.get("breadcrumbs")
     values = found.get("values") if isinstance(found, dict) else found

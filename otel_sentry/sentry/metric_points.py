@@ -28,6 +28,7 @@ from opentelemetry.sdk.metrics.export import (
 
 from otel_sentry import guard
 from otel_sentry.sentry import metrics_v2
+from otel_sentry.sentry.metrics_v2 import unit_of
 
 #: Instruments of business calls: those have written their items themselves (decision 28).
 OURS = "otel_sentry.business"
@@ -41,12 +42,6 @@ _TEMPORALITY: dict[type, AggregationTemporality] = {
     ObservableUpDownCounter: _CUMULATIVE,
     UpDownCounter: _CUMULATIVE,
 }
-#: UCUM -> Sentry's names of units; others go as they are, annotations (`{request}`) are no unit.
-_UNITS = {
-    "ns": "nanosecond", "us": "microsecond", "ms": "millisecond", "s": "second", "min": "minute", "h": "hour",
-    "d": "day", "bit": "bit", "By": "byte", "kBy": "kilobyte", "MBy": "megabyte", "KiBy": "kibibyte",
-    "MiBy": "mebibyte", "1": "ratio", "%": "percent",
-}  # fmt: skip
 
 
 class SentryMetricExporter(MetricExporter):
@@ -108,10 +103,3 @@ def _exemplar(point: Any) -> tuple[int, int]:
         if exemplar.trace_id:
             return exemplar.trace_id, exemplar.span_id or 0
     return 0, 0
-
-
-def unit_of(ucum: str | None) -> str | None:
-    """Sentry's word for a unit as OpenTelemetry writes it; None for a plain number."""
-    if not ucum or ucum.startswith("{"):
-        return None
-    return _UNITS.get(ucum, ucum)

@@ -18,6 +18,12 @@ from otel_sentry.sentry.batch import METRIC, Batcher, attributes_of, common_attr
 
 #: Attributes of one measurement; the rest is left out.
 _MAX_ATTRIBUTES = 50
+#: UCUM -> Sentry's names of units; others go as they are, annotations (`{request}`) are no unit.
+_UNITS = {
+    "ns": "nanosecond", "us": "microsecond", "ms": "millisecond", "s": "second", "min": "minute", "h": "hour",
+    "d": "day", "bit": "bit", "By": "byte", "kBy": "kilobyte", "MBy": "megabyte", "KiBy": "kibibyte",
+    "MiBy": "mebibyte", "1": "ratio", "%": "percent",
+}  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -97,6 +103,13 @@ def _on_wire(metric: dict[str, Any]) -> dict[str, Any]:
     item["attributes"] = attributes_of(metric["attributes"])
     item.update({key: metric[key] for key in ("trace_id", "span_id", "unit") if metric.get(key)})
     return item
+
+
+def unit_of(ucum: str | None) -> str | None:
+    """Sentry's word for a unit as OpenTelemetry writes it; None for a plain number."""
+    if not ucum or ucum.startswith("{"):
+        return None
+    return _UNITS.get(ucum, ucum)
 
 
 batcher = Batcher(METRIC, _prepare, _on_wire)

@@ -80,7 +80,7 @@ again.apply()
 out = []
 for span in exporter.get_finished_spans():
     found = describe(span, is_root=span.parent is None)
-    if span.parent is None:
+    if span.parent is None and "unmatched" not in found.name:  # nobody knows that at the start
         assert describe_start(span.name, span.kind, span.attributes)[0] == found.name
     for key in ("messaging.message.id", "celery.hostname"):
         found.data.pop(key, None)
@@ -118,7 +118,7 @@ def test_meanings(stable: list[list[Any]]) -> None:
         ("http.server", "GET /posts/<int:pk>/", "route", "ok"),
         ("http.server", "GET /broken/", "route", "internal_error"),
         ("http.server", "GET /missing/", "route", "not_found"),
-        ("http.server", "GET /nowhere/x", "url", "not_found"),
+        ("http.server", "GET /{unmatched}", "route", "not_found"),
         ("http.client", "GET http://127.0.0.1:9/x", "url", "internal_error"),
         ("http.server", "GET /outgoing/", "route", "ok"),
         ("http.server", r"GET /api/v(?P<version>\d+)/(\w+)/", "route", "ok"),

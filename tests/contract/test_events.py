@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
-from otel_sentry.ambient import tag_business_operation
+from otel_sentry.business.operations import tag_business_operation
 from otel_sentry.cli.receiver import Receiver
 from otel_sentry.sentry import client, hooks
 from otel_sentry.sentry.dsn import Dsn

@@ -112,6 +112,7 @@ def test_caches() -> None:
         ("shop:1", False, None),
         ("shop:1", True, 5),
         ("shop:1, shop:2", True, 8),
+        ("shop:1", False, None),  # the pipeline's, around all of it
     ]
     for span in reads:
         assert {"cache.key", "network.peer.address", "network.peer.port"} <= set(span["data"])

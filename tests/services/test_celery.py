@@ -178,19 +178,23 @@ def test_send_task_by_name(jobs: Jobs) -> None:
 def test_a_broker_that_is_down_leaves_no_span_behind(jobs: Jobs) -> None:
     """The PRODUCER span ends as failed, and the span around it is the current one again."""
     printed = jobs.run("""
+        from celery import chain, group
         tracer = trace.get_tracer("test")
         app.conf.broker_url = "redis://127.0.0.1:9/0"
         app.conf.task_publish_retry = False
         app.conf.task_ignore_result = True
         with tracer.start_as_current_span("around") as around:
-            for known in (jobs.eager.delay, lambda: app.send_task("elsewhere.down")):
+            for known in (
+                jobs.eager.delay, lambda: app.send_task("elsewhere.down"),
+                chain(jobs.eager.si(), jobs.add.si(1, 1)), group(jobs.eager.si(), jobs.add.si(1, 1)),
+            ):
                 try:
                     known()
                 except Exception as exc:
                     print(type(exc).__name__, trace.get_current_span() is around)
         print(jobs.eager.__dict__.get("__otel_task_span"))
     """)
-    assert printed.split() == ["OperationalError", "True", "OperationalError", "True", "{}"]
+    assert printed.split() == ["OperationalError", "True"] * 4 + ["{}"]
     assert jobs.span("apply_async/elsewhere.down", "PRODUCER")[0]["status"] == "ERROR"
 
 

@@ -27,7 +27,8 @@ _VOLATILE = frozenset(
     {
         "event_id", "messaging.message.id", "messaging.message.conversation_id", "messaging.message.receive.latency",
         "celery.hostname", "celery.reply_to", "otel.scope.version", "user_agent.original", "timestamp",
-        "start_timestamp", "thread.id", "client.port", "sent_at", "sentry.event_id",
+        "start_timestamp", "thread.id", "client.port", "sent_at", "sentry.event_id", "celery_task_id",
+        *(f"performance.{kind}_time_ms" for kind in ("response", "database", "cache", "external", "publish")),
     }
 )  # fmt: skip
 #: Of the process, not of the spans.

@@ -16,7 +16,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 class OtlpReceiver:
     """Keeps what is posted to ``/v1/traces``, ``/v1/logs`` and ``/v1/metrics``; use as a context manager."""
 
-    def __init__(self) -> None:
+    def __init__(self, port: int = 0) -> None:
         self.spans: list[dict[str, Any]] = []
         self.logs: list[dict[str, Any]] = []
         self.metrics: list[dict[str, Any]] = []
@@ -46,7 +46,7 @@ class OtlpReceiver:
             def log_message(self, format: str, *args: Any) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
 
     def _take(self, request: ExportTraceServiceRequest) -> None:

@@ -144,4 +144,5 @@ def test_fused_and_separate_give_the_same(rig: Any) -> None:
             # Its parent is the fused provider's span, whose segment holds the user.
             separate.get_tracer("t").start_span("separate").end()
     fused = _attributes(exporter.get_finished_spans())["fused"]
-    assert _attributes(parts.get_finished_spans())["separate"] == fused == {"user.id": "1", "business.operation": "op"}
+    wanted = {"user.id": "1", "business.operation": "op", "business.module": "tests"}
+    assert _attributes(parts.get_finished_spans())["separate"] == fused == wanted

@@ -76,7 +76,7 @@ class Lazy:
 @pytest.mark.parametrize(
     ("value", "size"),
     [
-        (b"123", 3), (bytearray(4), 4), (memoryview(b"12345"), 5), ("abc", 3), ("ä€", 5), ("ä" * 100_000, None),
+        (b"123", 3), (bytearray(4), 4), (memoryview(b"12345"), 5), ("abc", 3), ("ä€", None),
         ([b"1", "22", None], 3), ([], None), ([None], None), (7, None), ({"a": 1}, None), (Lazy(), None),
         ([b"1", Lazy()], None), (None, None),
     ],

@@ -62,6 +62,10 @@ MEANINGS = {
         ("GET", SERVER, get(url__path="/nowhere", url__query="token=1"), "django"),
         ("http.server", "GET /nowhere", "GET /nowhere", "url"),
     ),
+    "2.3 http.server, what no URL matches: one bucket": (
+        ("GET", SERVER, get(url__path="/nowhere/7", http__response__status_code=404), "django"),
+        ("http.server", "GET /{unmatched}", "GET /{unmatched}", "route"),
+    ),
     "2.3 http.server, query inside the legacy target is stripped": (
         ("GET", SERVER, {"http.method": "GET", "http.target": "/nowhere?token=1#f"}, "django"),
         ("http.server", "GET /nowhere", "GET /nowhere", "url"),

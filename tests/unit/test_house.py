@@ -15,9 +15,11 @@ ROOT = pathlib.Path(otel_sentry.__file__).parent
 MODULES = sorted(path for path in ROOT.rglob("*.py") if "demo" not in path.parts)
 
 PUBLIC = [
-    "BusinessSpanProcessor", "SentryPropagator", "SentrySampler", "SentrySpanProcessor", "TraceContextFilter",
-    "UserSpanProcessor", "__version__", "capture_custom_exception", "configure", "explain", "flush",
-    "set_business_context", "set_user", "shutdown", "span", "tag_business_operation",
+    "BusinessSpanProcessor", "JsonFormatter", "SentryPropagator", "SentrySampler", "SentrySpanProcessor",
+    "TextFormatter", "TraceContextFilter",
+    "UserSpanProcessor", "__version__", "alert_manager", "business_metrics", "capture_custom_exception", "configure", "explain", "flush", "log_business_event",
+    "monitor_performance",
+    "set_business_context", "set_user", "shutdown", "span", "tag_business_operation", "trace_meta", "user_journey",
 ]  # fmt: skip
 
 

@@ -11,7 +11,8 @@ from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 
 from otel_sentry import counters, signals
 from otel_sentry.sentry import batch, client, metrics_v2
-from otel_sentry.sentry.metric_points import SentryMetricExporter, unit_of
+from otel_sentry.sentry.metric_points import SentryMetricExporter
+from otel_sentry.sentry.metrics_v2 import unit_of
 from tests.support.client import Sentry, sentry_sdk_set_up
 from tests.unit.test_logs import Held
 

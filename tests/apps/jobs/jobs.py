@@ -79,3 +79,55 @@ def nap(seconds: float) -> None:
 @app.task(name="jobs.too_slow", time_limit=1)
 def too_slow() -> None:
     time.sleep(30)
+
+
+@app.task(name="jobs.too_slow_to_finish", soft_time_limit=1)
+def too_slow_to_finish() -> None:
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
+@app.task(name="jobs.total")
+def total(numbers: list[int]) -> int:
+    return sum(numbers)
+
+
+@app.task(name="jobs.replaced", bind=True)
+def replaced(self: Any) -> Any:
+    raise self.replace(add.s(5, 5))
+
+
+@app.task(name="jobs.parent")
+def parent() -> None:
+    add.delay(6, 6)
+
+
+@app.task(name="jobs.fail_with")
+def fail_with(account: str, password: str) -> None:
+    raise ValueError("with arguments")
+
+
+@app.task(name="jobs.fail_at_last", bind=True, max_retries=1)
+def fail_at_last(self: Any) -> None:
+    raise self.retry(exc=ValueError("at last"), countdown=0)
+
+
+@app.task(name="jobs.fail_once", bind=True, max_retries=1)
+def fail_once(self: Any) -> None:
+    if self.request.retries == 0:
+        raise self.retry(countdown=0)
+
+
+@app.task(name="jobs.total_of")
+def total_of(number: int) -> int:
+    return number
+
+
+@app.task(name="jobs.hold")
+def hold(owner: str) -> None:
+    from opentelemetry import trace
+
+    with trace.get_tracer("jobs").start_as_current_span(f"for {owner}"):
+        time.sleep(0.01)
+        raise LookupError(owner)

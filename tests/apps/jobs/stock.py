@@ -35,11 +35,11 @@ class FileExporter(SpanExporter):
         )  # fmt: skip
 
 
-def capture(exc: BaseException, mechanism: str, handled: bool = False) -> None:
+def capture(exc: BaseException, mechanism: str, handled: bool = False, **fields: Any) -> None:
     """In place of the seam to sentry_sdk: which exception, and which span was current."""
     exc.__dict__.setdefault("__otel_sentry_test__", "mark")
     span_id = trace.get_current_span().get_span_context().span_id
-    write("error", type=type(exc).__name__, mechanism=mechanism, text=str(exc), span_id=span_id)
+    write("error", type=type(exc).__name__, mechanism=mechanism, text=str(exc), span_id=span_id, **fields)
 
 
 provider = TracerProvider()

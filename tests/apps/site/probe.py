@@ -27,6 +27,7 @@ from django.core.management import call_command
 from django.db import connection
 from django.test import AsyncClient, Client
 from opentelemetry import trace
+from opentelemetry.instrumentation.utils import suppress_instrumentation
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -35,7 +36,8 @@ exporter = InMemorySpanExporter()
 provider = trace.get_tracer_provider()
 if isinstance(provider, TracerProvider):
     provider.add_span_processor(SimpleSpanProcessor(exporter))
-call_command("migrate", verbosity=0)
+with suppress_instrumentation():  # hundreds of statements
+    call_command("migrate", verbosity=0)
 
 
 def user(name: str, **fields: Any) -> Any:
@@ -62,6 +64,8 @@ spans = [
         "name": span.name, "kind": span.kind.name, "status": span.status.status_code.name,
         "attributes": dict(span.attributes or {}), "events": [event.name for event in span.events],
         "trace_id": f"{span.context.trace_id:032x}", "span_id": f"{span.context.span_id:016x}",
+        "parent": f"{span.parent.span_id:016x}" if span.parent else None,
+        "seconds": ((span.end_time or 0) - (span.start_time or 0)) / 1e9,
     }
     for span in exporter.get_finished_spans()
 ]  # fmt: skip

@@ -16,10 +16,13 @@ INSTALLED_APPS = [
     "small",
 ]
 MIDDLEWARE = [
+    *os.environ.get("SMALL_MIDDLEWARE", "").split(),
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "small.views.failing_middleware",
 ]
+TEMPLATES = [{"BACKEND": "django.template.backends.django.DjangoTemplates", "APP_DIRS": True}]
+SESSION_COOKIE_NAME = os.environ.get("SMALL_SESSION_COOKIE", "sessionid")
 SESSION_ENGINE = "django.contrib.sessions.backends.signed_cookies"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 USE_TZ = True

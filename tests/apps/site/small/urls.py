@@ -1,4 +1,5 @@
-from django.urls import path
+from django.conf import settings
+from django.urls import include, path
 
 from small import views
 
@@ -18,4 +19,14 @@ urlpatterns = [
     path("query/", views.query),
     path("caught/", views.caught),
     path("slow/", views.slow),
+    path("stream/", views.stream),
+    path("stream-async/", views.stream_async),
+    path("stream-boom/", views.stream_boom),
+    path("stream-boom-async/", views.stream_boom_async),
+    path("file/", views.file),
+    path("wait/", views.wait),
+    path("page/", views.page),
+    path("meta/", views.meta),
 ]
+if "rest_framework" in settings.INSTALLED_APPS:
+    urlpatterns.append(path("api/", include("small.api")))

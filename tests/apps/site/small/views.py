@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 
 from django.contrib.auth import get_user_model
+from django.core.cache import cache
 from django.core.exceptions import PermissionDenied, SuspiciousOperation
 from django.db import IntegrityError, connection, transaction
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import FileResponse, Http404, HttpRequest, HttpResponse, StreamingHttpResponse
+from django.shortcuts import render
 
 logger = logging.getLogger(__name__)
 
@@ -97,3 +100,56 @@ def caught(request: HttpRequest) -> HttpResponse:
 def slow(request: HttpRequest) -> HttpResponse:
     time.sleep(0.2)
     return HttpResponse("at last")
+
+
+def stream(request: HttpRequest) -> StreamingHttpResponse:
+    def parts() -> Iterator[str]:
+        for number in range(3):
+            cache.get(f"part-{number}")
+            time.sleep(0.05)
+            yield f"{number}\n"
+
+    return StreamingHttpResponse(parts())
+
+
+async def stream_async(request: HttpRequest) -> StreamingHttpResponse:
+    async def parts() -> AsyncIterator[str]:
+        for number in range(int(request.GET.get("parts", "3"))):
+            await cache.aget(f"part-{number}")
+            await asyncio.sleep(0.05)
+            yield f"{number}\n"
+
+    return StreamingHttpResponse(parts())
+
+
+def stream_boom(request: HttpRequest) -> StreamingHttpResponse:
+    def parts() -> Iterator[str]:
+        yield "first"
+        raise ValueError("in the body")
+
+    return StreamingHttpResponse(parts())
+
+
+async def stream_boom_async(request: HttpRequest) -> StreamingHttpResponse:
+    async def parts() -> AsyncIterator[str]:
+        yield "first"
+        raise ValueError("in the async body")
+
+    return StreamingHttpResponse(parts())
+
+
+def file(request: HttpRequest) -> FileResponse:
+    return FileResponse(open(__file__, "rb"))
+
+
+async def wait(request: HttpRequest) -> HttpResponse:
+    await asyncio.sleep(30)
+    return HttpResponse("too late")
+
+
+def page(request: HttpRequest) -> HttpResponse:
+    return render(request, "page.html", {"names": ["ann", "bob"]})
+
+
+def meta(request: HttpRequest) -> HttpResponse:
+    return render(request, "meta.html")

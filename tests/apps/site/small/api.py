@@ -1,0 +1,37 @@
+"""The part of the site that speaks Django REST framework (`SMALL_APPS=rest_framework`)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib.auth import get_user_model
+from django.urls import path
+from rest_framework.authentication import TokenAuthentication
+from rest_framework.exceptions import APIException, ValidationError
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+
+class Key(TokenAuthentication):
+    """Tokens are user ids; looking one up is the only query."""
+
+    def authenticate_credentials(self, key: str) -> tuple[Any, str]:
+        return get_user_model().objects.get(pk=key), key
+
+
+class Orders(APIView):
+    authentication_classes = (Key,)
+    permission_classes = ()
+
+    def post(self, request: Any, what: str) -> Response:
+        data = request.data
+        if what == "boom":
+            raise ValueError(f"{len(data)} fields")
+        if what == "invalid":
+            raise ValidationError({"title": "too short"})
+        if what == "down":
+            raise APIException("the warehouse is down")
+        return Response({"fields": len(data)})
+
+
+urlpatterns = [path("orders/<str:what>/", Orders.as_view())]
