@@ -94,12 +94,24 @@ def _swallow(where: str, exc: BaseException) -> bool:
     if _must_pass(exc):
         return False
     swallowed[where] = swallowed.get(where, 0) + 1
-    say_once(f"guard:{where}", f"ignored a fault in {where}: {type(exc).__name__}: {exc}")
+    say_once(f"guard:{where}", f"ignored a fault in {where}: {type(exc).__name__}{_words(where, exc)}")
     if _debug:
         import traceback
 
         traceback.print_exception(type(exc), exc, exc.__traceback__)
     return True
+
+
+def _words(where: str, exc: BaseException) -> str:
+    """What *exc* says, scrubbed: it may hold the program's data."""
+    if where == "the scrubber":
+        return ""
+    try:
+        from otel_sentry.privacy import scrub_text
+
+        return f": {scrub_text(str(exc))}"
+    except Exception:
+        return ""
 
 
 class block:

@@ -10,8 +10,9 @@ from typing import Any
 
 from otel_sentry.privacy.keys import MAX_CACHED_KEYS, MAX_CACHED_LENGTH, is_sensitive_key
 from otel_sentry.privacy.sql import MAX_STATEMENT, scrub_json_query, scrub_redis, scrub_sql
+from otel_sentry.privacy.tokens import FILTERED
 from otel_sentry.privacy.urls import PERSONAL_HEADERS, scrub_path, scrub_query, scrub_url
-from otel_sentry.privacy.values import FILTERED, scrub_text
+from otel_sentry.privacy.values import scrub_text
 
 MAX_DEPTH = 10
 """Levels of nested data; what is deeper is filtered."""
@@ -105,6 +106,11 @@ def rule_of(key: str) -> int:
     return found
 
 
+def forget() -> None:
+    """Judge all names anew: the user's rules have changed."""
+    _rules.clear()
+
+
 def _find_rule(key: str) -> int:
     lower = key.lower()
     if lower in _TYPED:
@@ -157,6 +163,10 @@ def scrub_statement(value: str | bytes, system: object = None) -> str:
     if name in _JSON_STORES:
         return scrub_json_query(value)
     return scrub_sql(value, mysql=name in _MYSQL_LIKE)
+
+
+def _is_option(text: str) -> bool:
+    return text[:1] == "-" and "=" not in text
 
 
 class Walk:
@@ -244,7 +254,7 @@ class Walk:
         self.budget -= len(items)
         before: object = None
         for item in items:
-            secret = isinstance(before, str) and before[:1] == "-" and "=" not in before and is_sensitive_key(before)
+            secret = isinstance(before, str) and _is_option(before.strip("'\"")) and is_sensitive_key(before)
             pair = isinstance(item, (list, tuple)) and len(item) == 2 and isinstance(item[0], str)
             if secret and isinstance(item, (str, bytes, int)):
                 out.append(FILTERED)

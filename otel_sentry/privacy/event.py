@@ -4,13 +4,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from otel_sentry.privacy.attributes import Walk, scrub
 from otel_sentry.privacy.sql import scrub_redis, scrub_sql
+from otel_sentry.privacy.tokens import FILTERED
 from otel_sentry.privacy.urls import scrub_headers, scrub_path, scrub_query, scrub_url
-from otel_sentry.privacy.values import FILTERED, scrub_code, scrub_text
+from otel_sentry.privacy.values import scrub_code, scrub_text
 
 _UNTOUCHED = frozenset(
     """
@@ -33,8 +35,16 @@ _PERSONAL_USER = (
 _CODE = ("context_line", "pre_context", "post_context")
 _SQL_VARS = ("sql", "query", "statement", "operation", "stmt")
 _PARAMETER_VARS = frozenset(
-    ("params", "parameters", "param_list", "multiparams", "vars_list", "args", "seq_of_parameters")
+    ("params", "parameters", "param_list", "multiparams", "vars_list", "args", "seq_of_parameters", "values", "binds")
 )
+# A statement among a frame's variables, as text or as its repr.
+_STATEMENT = re.compile(
+    r"""[bu]?["']?[\s(]{0,8}(?:(?:\\n|/\*|--)[^'"]{0,200})?(?:SELECT|INSERT|UPDATE|DELETE|MERGE|REPLACE|WITH|CALL|EXEC|EXECUTE"""
+    r"""|CREATE|ALTER|GRANT|COPY|SET|VALUES|EXPLAIN|DECLARE)\s""",
+    re.IGNORECASE,
+)
+_ESCAPED = {"n": "\n", "r": "\r", "t": "\t"}
+_ESCAPES = re.compile(r"\\([\\'\"nrt])")
 
 
 def scrub_event(event: dict[str, Any], *, pii: bool = False) -> dict[str, Any]:
@@ -146,11 +156,29 @@ def _frame(frame: Any, walk: Walk) -> Any:
 
 
 def _variables(variables: Mapping[str, Any], walk: Walk) -> dict[str, Any]:
-    out = walk.mapping(variables, 1)
+    out = walk.mapping({name: _without_values(value) for name, value in variables.items()}, 1)
     if any(name in out for name in _SQL_VARS):  # a frame of a database driver: its parameters are the values
         for name in _PARAMETER_VARS.intersection(out):
             out[name] = FILTERED
     return out
+
+
+def _without_values(value: Any) -> Any:
+    """A driver's statement without its literals; what stands beside one in a tuple is its parameters."""
+    if isinstance(value, str):
+        return _statement(value) if _STATEMENT.match(value) else value
+    if isinstance(value, (list, tuple)) and any(isinstance(item, str) and _STATEMENT.match(item) for item in value):
+        return [_without_values(item) if isinstance(item, str) else FILTERED for item in value]
+    return value
+
+
+def _statement(text: str) -> str:
+    text = text.lstrip("bu") if text[:1] in "bu" and text[1:2] in "\"'" else text
+    quote = text[:1]
+    if quote not in ("'", '"'):
+        return scrub_sql(text)
+    inner = _ESCAPES.sub(lambda match: _ESCAPED.get(match[1], match[1]), text[1:].removesuffix(quote))
+    return f"{quote}{scrub_sql(inner)}{quote}"
 
 
 def _logentry(entry: Any, walk: Walk) -> Any:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterable
 
 MAX_CACHED_KEYS = 4096
 MAX_CACHED_LENGTH = 200
@@ -32,8 +33,8 @@ _ANYWHERE = "|".join(
     session_?(?:id|key) php_?sess_?id j_?session_?id sessid asp_net_session_?id
     (?:api|access|private|secret|encryption|encrypt|signing|sign|master|ssh|rsa|gpg|pgp|deploy|auth|consumer|app
         |application|account|storage|shared|license|service|activation|reset|webhook|hmac|aes|des|cipher|symmetric
-        |session|wep|wpa|host)_?keys?
-    (?:access|auth|authorization|security|verification|recovery|backup|mfa|fa|sms|login|pin|one_time|confirmation)
+        |session|wep|wpa|host|subscription|functions?|server|apim|unlock)_?keys?
+    (?:access|auth|authorization|security|verification|recovery|backup|mfa|fa|sms|login|pin|one_time|confirmation|unlock)
         _?codes?
     pincode passport_(?:number|no) social_security(?:_number)? national_insurance(?:_number)?
     (?:credit|debit|payment|bank)_?card(?:_?(?:number|num|no))?
@@ -66,6 +67,16 @@ _FLAG = frozenset("has is max min num total require requires needs supports allo
 _PAGINATION = re.compile(r"_(?:page|pagination|continuation|cancellation)_token_$")
 
 _cache: dict[str, bool] = {}
+_users: list[str] = []
+_allowed: frozenset[str] = frozenset()
+
+
+def use(names: Iterable[str], allowed: Iterable[str]) -> None:
+    """Put the user's names in force (`rules.use`)."""
+    global _allowed
+    _users[:] = [f"_{'_'.join(words)}_" for name in names if (words := _words(name))]
+    _allowed = frozenset(name.lower() for name in allowed)
+    _cache.clear()
 
 
 def is_sensitive_key(key: str) -> bool:
@@ -85,15 +96,23 @@ def _judge(key: str) -> bool:
     if not key.isascii():
         # Case-folding traps: "ſecret", "credentıal" and full-width letters are read as what they look like.
         key = unicodedata.normalize("NFKC", key).replace("ı", "i").replace("ſ", "s")
-    words = [word.lower() for word in _WORD.findall(key)]
+    words = _words(key)
     if not words:
         return False
+    if _allowed and (key.lower() in _allowed or key.lower().rpartition(".")[2] in _allowed):
+        return False
+    if _users and any(name in f"_{'_'.join(words)}_" for name in _users):
+        return True
     if words[-1] in _ABOUT:
         return False
     last_segment = _WORD.findall(key.rpartition(".")[2])
     if last_segment and last_segment[0].lower() in _FLAG:
         return False
     return _matches(words) or _matches(_LOWER_WORD.findall(key.lower()))
+
+
+def _words(key: str) -> list[str]:
+    return [word.lower() for word in _WORD.findall(key)]
 
 
 def _matches(words: list[str]) -> bool:

@@ -10,7 +10,8 @@ from typing import Any
 from urllib.parse import unquote_plus
 
 from otel_sentry.privacy.keys import is_sensitive_key
-from otel_sentry.privacy.values import FILTERED, MAX_TEXT, cut, scrub_text
+from otel_sentry.privacy.tokens import FILTERED
+from otel_sentry.privacy.values import MAX_TEXT, cut, is_url_key, scrub_text
 
 # user:password@ where the password itself holds "/", "?" or "#"; not a port before a path.
 _LOOSE_USERINFO = re.compile(r"//[^\s/?#@:\"'<>\[]{0,256}:(?!\d{0,5}(?:[/?#]|$))[^\s@]{1,256}@")
@@ -75,7 +76,7 @@ def _parameter(part: str, oauth: bool, pii: bool) -> str:
     if not equals:
         return _parameter_value(part, pii)
     plain = _decoded(name)
-    if value and (is_sensitive_key(plain) or (oauth and plain.lstrip("?") == "code")):
+    if value and (is_sensitive_key(plain) or (oauth and plain.lstrip("?") == "code") or is_url_key(plain, value)):
         return f"{_parameter_value(name, pii)}={FILTERED}"
     return f"{_parameter_value(name, pii)}={_parameter_value(value, pii)}"
 

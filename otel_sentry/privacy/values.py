@@ -10,30 +10,25 @@ What is cut off in the middle (an open quote, a key block without its end) count
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
+from otel_sentry import guard
+from otel_sentry.privacy import messages, tokens
 from otel_sentry.privacy.keys import is_sensitive_key
-from otel_sentry.privacy.sql import scrub_sql
+from otel_sentry.privacy.tokens import FILTERED
 
-FILTERED = "[Filtered]"
 MAX_TEXT = 64 * 1024
 """Characters looked at and sent; text beyond is cut, at the last space before where one is near."""
 
 _MAX_CLEAN = 8192
 _MAX_CLEAN_LENGTH = 160  # most User-Agents are shorter
 _clean: set[str] = set()
+_users: Callable[[str], str] | None = None  # the user's own patterns
 
-# What a text must hold for any detector to find something: substring tests, far cheaper.
-_TOKEN_MARKS = (
-    "eyJ", "_live_", "_test_", "gh", "xox", "xapp-", "whsec_", "sk-", "AKIA", "ASIA", "ABIA", "ACCA", "AIza",
-    "glpat-", "ya29.", "SG.", "npm_", "pypi-", "dop_v1_", "hf_", "shp", "sq0", "key-", ":AA",
-)  # fmt: skip
 _SCHEME_MARKS = ("bearer", "basic", "token")
-_DB_MARKS = ("key (", "row contains", "duplicate entry", "invalid input", "[parameters:")
-_WORD_MARKS = (*_SCHEME_MARKS, *_DB_MARKS)
+_WORD_MARKS = (*_SCHEME_MARKS, *messages.MARKS)
 _SHORTEST = 12
 """Characters of the shortest secret that has none of the marks `= : @ $` and so on."""
-_CARD_HINT = re.compile(r"\d{4}[ -]?\d{4}")
-_HEX_TAIL = re.compile(r"-[0-9a-f]{32}")
 
 _PEM = re.compile(
     r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY[A-Z ]{0,10}-----"
@@ -43,20 +38,14 @@ _PEM = re.compile(
 _USERINFO = re.compile(
     r"""://(?:[^\s/?#"'<>]*@|[^\s/?#@:"'<>\[]{0,256}:(?!\d{0,5}(?:[/?#]|$))[^\s@"'<>]{1,256}@)""", re.DOTALL
 )
-_DB_DETAIL = re.compile(
-    r"(\bkey \([^\n]{1,256}?\)=\().*?(?:\)(?= already| is not| is still| conflicts|\.?\s*(?:\n|\Z))|\Z)"
-    r"|(\brow contains \().*?(?:\)\.?(?=\s*(?:\n|\Z))|\Z)"
-    r"|(\bDuplicate entry ').*?(?:'(?= for key)|\Z)"
-    r"|(\binvalid input (?:syntax for|value for) [^:\n]{1,80}: \")[^\n]*?(?:\"(?=\s*(?:\n|\Z))|(?=\n)|\Z)"
-    r"|(\[parameters: )[^\n]*(?=\n|\Z)",
-    re.DOTALL | re.IGNORECASE,
-)
-_DB_LINE = re.compile(r"^(LINE \d{1,6}: )([^\n]*)", re.MULTILINE)
-
 _NAME = r"(?<![\w.%$\[\]-])([\w.%$\[\]-]+)"
 _PAIR = re.compile(rf"""{_NAME}[\\"']{{0,4}}\]?\s{{0,8}}(?:=>|->|:=|={{1,3}}|:)\s{{0,8}}""")
 _FLAG = re.compile(r"""(?<![\w-])(--[A-Za-z][\w-]{1,64})(?:\s{1,4}(?![-\s])|["'],\s{0,4}(?=["']))""")
 _XML = re.compile(r"<([\w:.-]{1,64})(?:\s[^<>]{0,200})?>([^<]+)(?=</)")
+_ENCODED_PAIR = re.compile(r"(?<![\w.-])([\w.-]{1,64}%3D)((?:[^\s&\"'<>%]|%(?!26|3[BbDd]))+)", re.IGNORECASE)
+# `?key=`, `&appid=`: the name says little, but together with such a value it is a key of some service.
+_URL_KEY = re.compile(r"(?:key|appid)\Z", re.IGNORECASE)
+_URL_KEY_VALUE = re.compile(r"(?=[\w-]{0,64}[A-Za-z])(?=[\w-]{0,64}\d)[\w-]{16,}(?![./\w])")
 _QUOTED = re.compile(
     r"""(?:[bBuUrRfF]{0,2})(?:"([^"\\]*(?:\\.[^"\\]*)*)(?:"|\\?\Z)"""
     r"""|'([^'\\]*(?:\\.[^'\\]*)*)(?:'|\\?\Z))""",
@@ -88,35 +77,14 @@ _SCHEME_WORDS = frozenset(
     errors format required credentials credential missing invalid expired
     """.split()
 )
-_TOKENS = re.compile(
-    r"eyJ[\w-]{14,}(?:[.:][\w.:=-]+)?|gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,}"
-    r"|xox[a-z]-[\w-]{10,}|xapp-[\w-]{10,}|[sr]k_(?:live|test)_\w{8,}|whsec_[\w+/=]{16,}"
-    r"|(?<![A-Za-z0-9])sk-(?=[\w-]{0,64}\d)[\w-]{20,}|A(?:KIA|SIA|BIA|CCA)[A-Z0-9]{16}|AIza[\w-]{30,}"
-    r"|glpat-[\w-]{16,}|ya29\.[\w-]{20,}|SG\.[\w-]{16,64}\.[\w-]{16,}|npm_[A-Za-z0-9]{30,}"
-    r"|pypi-[\w-]{40,}|dop_v1_[a-f0-9]{40,}|hf_[A-Za-z0-9]{30,}|shp(?:at|ca|pa|ss)_[a-fA-F0-9]{30,}"
-    r"|sq0[a-z]{3}-[\w-]{20,}|(?<!\w)key-[0-9a-f]{32}|(?<!\w)\d{8,10}:AA[\w-]{32,}"
-    r"|(?<![\w-])[0-9a-z]{6}-[0-9a-f]{32}(?![0-9a-f])"
-)
-_HASH = re.compile(
-    r"(?:pbkdf2_sha\d{1,3}|argon2\w{0,2}|scrypt|bcrypt\w{0,7}|sha1|md5)\$[\w$./+=,-]{16,}"
-    r"|\$2[abxy]\$\d\d\$[./\w]{22,}"
-)
-_DIGITS = re.compile(r"\d(?<![\w.-]\d)(?:[ -]?\d){12,18}(?![\w-])")  # the digit first: a fast scan
-_GROUPED = re.compile(r"\d{4}([ -])\d{4}\1\d{4}\1\d{1,7}\Z|\d{4}([ -])\d{6}\2\d{4,5}\Z")
-_ISSUED = re.compile(
-    r"(?:4\d{15}|5[1-5]\d{14}|2[2-7]\d{14}"
-    r"|6(?:011|5\d\d|4[4-9]\d)\d{12}|35\d{14}|3[47]\d{13}|3[068]\d{12})\Z"
-)
-_EMAIL = re.compile(r"(?<![\w.+%-])([\w.+-]+)(?:@|%40)((?:[\w-]+\.)+[^\W\d_]{2,24})(?![\w-])")
-_NO_PERSON = re.compile(r"(?:celery|git|worker\w*|gen\d+|npm|noreply|no-reply)\Z", re.IGNORECASE)
 
 
-def cut(text: str) -> str:
-    """At most `MAX_TEXT` characters, without the half word that a cut leaves."""
-    if len(text) <= MAX_TEXT:
+def cut(text: str, limit: int = MAX_TEXT) -> str:
+    """At most *limit* characters, without the half word that a cut leaves: half a secret is not recognised."""
+    if len(text) <= limit:
         return text
-    space = text.rfind(" ", MAX_TEXT - 1024, MAX_TEXT)
-    return text[: space if space > 0 else MAX_TEXT]
+    space = text.rfind(" ", max(limit - 1024, limit // 2), limit)
+    return text[: space if space > 0 else limit]
 
 
 #: A replacement may end up beside what makes a pair with it ("password[Filtered]:..."): look again, but not for ever.
@@ -124,13 +92,29 @@ _MAX_PASSES = 4
 
 
 def scrub_text(text: str, *, pii: bool = False) -> str:
-    """The text with each secret as `[Filtered]`; e-mails too unless `pii`. Never raises; idempotent."""
-    return _scrub(text, pii, True)
+    """The text with each secret as `[Filtered]`; e-mails too unless `pii`. Idempotent.
+
+    Never raises: what can't be looked at is `[Filtered]` as a whole.
+    """
+    if type(text) is str and text in _clean:
+        return text
+    with guard.block("the scrubber"):
+        return _scrub(text, pii, True)
+    return FILTERED
 
 
 def scrub_code(text: str) -> str:
     """A line of source: only literals assigned to secret names, and what is a secret by its shape."""
-    return _scrub(text, False, False)
+    with guard.block("the scrubber"):
+        return _scrub(text, False, False)
+    return FILTERED
+
+
+def use(users: Callable[[str], str] | None) -> None:
+    """Let *users* filter each text too, after the rules here (`rules.use`)."""
+    global _users
+    _users = users
+    _clean.clear()
 
 
 def _scrub(text: str, pii: bool, pairs: bool) -> str:
@@ -141,9 +125,11 @@ def _scrub(text: str, pii: bool, pairs: bool) -> str:
     for _ in range(_MAX_PASSES):
         if not suspicious(text):
             break
-        before, text = text, _shapes(_named(text, pairs), pii)
+        before, text = text, tokens.shapes(_named(text, pairs), pii)
         if text == before:
             break
+    if _users is not None:
+        text = _users(text)
     if text == original and not pii and pairs and len(text) <= _MAX_CLEAN_LENGTH:
         if len(_clean) >= _MAX_CLEAN:
             _clean.clear()
@@ -155,19 +141,13 @@ def suspicious(text: str) -> bool:
     """Whether any detector could match; a test holds that none matches where this says no."""
     if "=" in text or ":" in text or "@" in text or "$" in text:
         return True
-    if "--" in text or "->" in text or "</" in text or "%40" in text:
+    if "--" in text or "->" in text or "</" in text or "%40" in text or "%3" in text:
         return True
     if len(text) < _SHORTEST:
         return False
-    for mark in _TOKEN_MARKS:
-        if mark in text:
-            return True
-    if " " in text or "\n" in text or "\t" in text:
-        lower = text.lower()
-        for mark in _WORD_MARKS:
-            if mark in lower:
-                return True
-    return bool(_CARD_HINT.search(text) or _HEX_TAIL.search(text))
+    if (" " in text or "\n" in text or "\t" in text) and tokens.holds(text.lower(), _WORD_MARKS):
+        return True
+    return tokens.may_match(text)
 
 
 def _named(text: str, pairs: bool) -> str:
@@ -177,38 +157,18 @@ def _named(text: str, pairs: bool) -> str:
     if "://" in text and "@" in text:
         text = _USERINFO.sub(f"://{FILTERED}@", text)
     lower = text.lower()
-    if any(mark in lower for mark in _DB_MARKS):
-        text = _DB_DETAIL.sub(_hide_detail, text)
-    if "LINE " in text:
-        text = _DB_LINE.sub(lambda m: m[1] + scrub_sql(m[2]), text)
+    text = messages.messages(text, lower)
     if "=" in text or ":" in text or "->" in text:
         text = _pairs(text, _PAIR, bare=pairs)
+    if "%3D" in text or "%3d" in text:
+        text = _ENCODED_PAIR.sub(_hide_encoded, text)
     if pairs and "--" in text:
         text = _pairs(text, _FLAG, bare=True)
     if "</" in text:
         text = _XML.sub(_hide_element, text)
-    if any(mark in lower for mark in _SCHEME_MARKS):
+    if tokens.holds(lower, _SCHEME_MARKS):
         text = _SCHEME.sub(_hide_scheme, text)
     return text
-
-
-def _shapes(text: str, pii: bool) -> str:
-    """What is a secret because of its form."""
-    if any(mark in text for mark in _TOKEN_MARKS) or _HEX_TAIL.search(text):
-        text = _TOKENS.sub(FILTERED, text)
-    if "$" in text:
-        text = _HASH.sub(FILTERED, text)
-    if len(text) >= 13:
-        text = _DIGITS.sub(_hide_card, text)
-    if not pii and ("@" in text or "%40" in text):
-        text = _EMAIL.sub(_hide_email, text)
-    return text
-
-
-def _hide_detail(match: re.Match[str]) -> str:
-    prefix = next(group for group in match.groups() if group is not None)
-    closing = {"(": ")", "'": "'", '"': '"'}.get(prefix[-1], "]")
-    return f"{prefix}{FILTERED}{closing}"
 
 
 def _hide_element(match: re.Match[str]) -> str:
@@ -229,32 +189,12 @@ def _hide_scheme(match: re.Match[str]) -> str:
     return f"{match[1]}{match[2]}{FILTERED}" if secret else match[0]
 
 
-def _hide_card(match: re.Match[str]) -> str:
-    number = match[0]
-    plain = number.replace(" ", "").replace("-", "")
-    # Long ids are everywhere: bare digits must have an issuer's prefix, others the grouping of a card.
-    likely = _ISSUED.match(plain) if plain == number else _GROUPED.match(number)
-    return FILTERED if likely and _luhn(plain) else number
-
-
-def _luhn(digits: str) -> bool:
-    total = 0
-    for place, digit in enumerate(reversed(digits)):
-        value = int(digit) * (2 if place % 2 else 1)
-        total += value - 9 if value > 9 else value
-    return total % 10 == 0
-
-
-def _hide_email(match: re.Match[str]) -> str:
-    return match[0] if _NO_PERSON.match(match[1]) else FILTERED
-
-
 def _pairs(text: str, pattern: re.Pattern[str], bare: bool) -> str:
     """Filter the value after each sensitive name. `bare=False`: only quoted values (source code)."""
     out: list[str] = []
     position = 0
     for match in pattern.finditer(text):
-        if match.start() < position or not _is_secret_name(match[1]):
+        if match.start() < position or not (_is_secret_name(match[1]) or _is_url_key(text, match)):
             continue
         end, replacement = _value_at(text, match.end(), match[1], bare)
         out.append(text[position : match.end()])
@@ -270,6 +210,21 @@ def _is_secret_name(name: str) -> bool:
     if "%" in name:
         name = name.replace("%5B", "_").replace("%5D", "_").replace("%5b", "_").replace("%5d", "_")
     return is_sensitive_key(name)
+
+
+def _is_url_key(text: str, match: re.Match[str]) -> bool:
+    if text[max(match.start() - 1, 0)] not in "?&" or not _URL_KEY.match(match[1]):
+        return False
+    return is_url_key(match[1], text, match.end())
+
+
+def is_url_key(name: str, text: str, start: int = 0) -> bool:
+    """Whether a parameter of an address is some service's key: `?key=` and what looks like one."""
+    return bool(_URL_KEY.match(name) and _URL_KEY_VALUE.match(text, start))
+
+
+def _hide_encoded(match: re.Match[str]) -> str:
+    return match[1] + FILTERED if is_sensitive_key(match[1][:-3]) else match[0]
 
 
 def _value_at(text: str, start: int, name: str, bare: bool) -> tuple[int, str]:

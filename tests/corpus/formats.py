@@ -3,7 +3,7 @@
 A format in `HELD_OUT_ONLY` stands in the held-out part alone: no rule was written with it in sight.
 """
 
-# ruff: noqa: E501, S311, SIM905 (tables; random on purpose; word lists read better as text)
+# ruff: noqa: E501 (tables; random on purpose; word lists read better as text)
 
 from __future__ import annotations
 
@@ -49,7 +49,9 @@ def pem(kind: str) -> Make:
 
 def card(rng: random.Random) -> str:
     """A card number with a right check digit, as it is written in one of three ways."""
-    prefix, size = rng.choice([("4", 16), ("51", 16), ("55", 16), ("6011", 16), ("37", 15), ("34", 15), ("3530", 16), ("2221", 16)])
+    prefix, size = rng.choice(
+        [("4", 16), ("51", 16), ("55", 16), ("6011", 16), ("37", 15), ("34", 15), ("3530", 16), ("2221", 16)]
+    )
     body = prefix + "".join(rng.choice(string.digits) for _ in range(size - len(prefix) - 1))
     total = 0
     for place, digit in enumerate(reversed(body)):
@@ -57,14 +59,20 @@ def card(rng: random.Random) -> str:
         total += value - 9 if value > 9 else value
     number = body + str(-total % 10)
     style = rng.choice(["", " ", "-"])
-    groups = [number[0:4], number[4:8], number[8:12], number[12:]] if size == 16 else [number[0:4], number[4:10], number[10:]]
+    groups = (
+        [number[0:4], number[4:8], number[8:12], number[12:]]
+        if size == 16
+        else [number[0:4], number[4:10], number[10:]]
+    )
     return style.join(groups)
 
 
 def iban(rng: random.Random) -> str:
     """A German, British or French account with right check digits, with or without its spaces."""
     country, letters, digits = rng.choice([("DE", 0, 18), ("GB", 4, 14), ("FR", 0, 23), ("NL", 4, 10), ("ES", 0, 20)])
-    body = "".join(rng.choice(string.ascii_uppercase) for _ in range(letters)) + "".join(rng.choice(string.digits) for _ in range(digits))
+    body = "".join(rng.choice(string.ascii_uppercase) for _ in range(letters)) + "".join(
+        rng.choice(string.digits) for _ in range(digits)
+    )
     check = 98 - int("".join(str(int(c, 36)) for c in f"{body}{country}00")) % 97
     number = f"{country}{check:02}{body}"
     return number if rng.random() < 0.5 else " ".join(number[i : i + 4] for i in range(0, len(number), 4))
@@ -154,5 +162,27 @@ TOKENS: dict[str, Make] = {
     "sendinblue": _of("xkeysib-", (HEX, 64), "-", (MIXED, 16)),
     "supabase": _of("sbp_", (HEX, 40)),
     "shippo": _of("shippo_live_", (HEX, 40)),
+    # development only
+    "readme": _of("rdme_", (LOWER, 70)),
+    "perplexity": _of("pplx-", (MIXED, 48)),
+    "netlify": _of("nfp_", (MIXED, 36)),
+    "heroku": _of("HRKU-AA", (URL64, 58)),
+    "flutterwave": _of("FLWSECK-", (HEX, 32), "-X"),
+    "duffel": _of("duffel_live_", (URL64, 43)),
+    "dynatrace": _of("dt0c01.", (UPPER, 24), ".", (UPPER, 64)),
+    "mapbox": _of("sk.eyJ1Ijoi", (MIXED, 60), ".", (URL64, 22)),
+    "settlemint": _of("sm_pat_", (MIXED, 16)),
+    "lob": _of("live_", (HEX, 35)),
+    "buildkite": _of("bkua_", (HEX, 40)),
+    "intra42": _of("s-s4t2ud-", (HEX, 64)),
+    "fly": _of("fo1_", (URL64, 43)),
+    "cloudsmith": _of("csr_", (LOWER, 44)),
 }  # fmt: skip
-HELD_OUT_ONLY = frozenset("pulumi rubygems easypost prefect typeform doppler planetscale sendinblue supabase shippo".split())
+#: Where the secret begins in what is public otherwise.
+PUBLIC_UP_TO = {"slack webhook": "/", "azure sas": "sig=", "azure storage": "AccountKey="}
+DEVELOPMENT_ONLY = frozenset(
+    "readme perplexity netlify heroku flutterwave duffel dynatrace mapbox settlemint lob buildkite intra42 fly cloudsmith".split()
+)
+HELD_OUT_ONLY = frozenset(
+    "pulumi rubygems easypost prefect typeform doppler planetscale sendinblue supabase shippo".split()
+)

@@ -1,6 +1,6 @@
 """The corpus's hand-written half: sentences, names, statements; `{}` is where the secret stands."""
 
-# ruff: noqa: E501, SIM905, S105 (tables; word lists read better as text)
+# ruff: noqa: E501 (tables; word lists read better as text)
 
 from __future__ import annotations
 

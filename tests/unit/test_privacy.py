@@ -20,6 +20,7 @@ from otel_sentry.privacy import (
     FILTERED,
     is_sensitive_key,
     keys,
+    rules,
     scrub,
     scrub_event,
     scrub_headers,
@@ -30,8 +31,10 @@ from otel_sentry.privacy import (
     scrub_text,
     scrub_url,
     strip_url,
+    tokens,
     values,
 )  # fmt: skip
+from tests.corpus import make, measure
 from tests.unit.privacy_corpus import BENIGN_KEYS, BENIGN_VALUES, SENSITIVE_KEYS, SENSITIVE_VALUES
 
 
@@ -77,7 +80,7 @@ def test_benign_value_is_left(text: str) -> None:
 def test_trigger_equals_the_detectors(text: str, secret: str) -> None:
     """The prefilter never lets pass what a detector would have changed."""
     for variant in (text, text.upper(), text.lower(), text.title()):
-        changed = values._shapes(values._named(variant, True), False) != variant
+        changed = tokens.shapes(values._named(variant, True), False) != variant
         assert not changed or values.suspicious(variant)
 
 
@@ -115,10 +118,15 @@ def test_keys_never_raise(key: str) -> None:
 
 
 EVIL = [
+    "ab_" + "a1" * 20 + ".", "ab_" + "aB1" * 20 + ".x", "x_" + "a1" * 3000, "aB1" * 3000 + ".x ",
     "a", "a ", "a.", "a-", "a=", "a:", "=", ":", "\\", '"', "'", "(", "[", "{", "<", "<a>", "</", "@", "a@", "a@a.", "a@a", "://", "://a:",
     "://a:b", "eyJ", "eyJa", "1", "1 ", "1-", "4111 ", "--a ", "--", "$a$", "$", "/*", "E'", "''", "key (", "key ()=(", ")=(",
     "Bearer ", "token ", "password=", "password:[", "password='", "password=a,", "IN (?, ", "VALUES (", "IN (?", "%", "%40", "\n", " ", "LINE 1: ",
     "row contains (", ") ", "sk-", "sk-a", "ghp_", "-----BEGIN ", "?", "&", "/", "reset/a1/", "`", ".1", "aA", "_", "\\'", "cookie:", "x='", "SG.a",
+    "curl ", "curl -u a", "mysql ", "mysql -p", "redis-cli ", "redis-cli -a ", "sshpass -p ", "password is ", "token '", "token '1", 'value "', 'value ""',
+    "incorrect a value: '", "value out of range: \"", "jdbc:oracle:thin:a/", "DE12 ", "DE12 3456 ", "AB", "AB1", "ab_", "ab-c1-", "ab_c_d_e1", "abc.", "SK0a", "1Q~", "M.",
+    "/webhooks/1", "?key=", "&key=a1", "&key", "%26", "a%3D", "a%3D%", "x_live_", "x_live_a", "EAA", "pat1.", "hvs.a", "glpat-", "eyJa.", "key (\n", "byte sequence near \"",
+    "-----BEGIN A PRIVATE KEY-----", "key ()=(\n", "row contains (\n", "[parameters: \n", "ghp_a\n", "dapi", "A1b2C3d4", "a_A1b2C3d4A1b2C3d4A1b2C3d4A1b2C3d4",
 ]  # fmt: skip
 
 
@@ -129,13 +137,101 @@ def _seconds(function: Callable[[str], Any], text: str) -> float:
 
 
 @pytest.mark.parametrize("unit", EVIL)
-@pytest.mark.parametrize("function", [scrub_text, scrub_url, scrub_query, scrub_sql, scrub_redis, is_sensitive_key])
+@pytest.mark.parametrize("function", [scrub_url, scrub_sql, scrub_redis, is_sensitive_key])
+@pytest.mark.once
 def test_linear_time(function: Callable[[str], Any], unit: str) -> None:
-    """60 000 hostile characters take under 0.25 s of CPU (a quadratic pattern takes seconds), or ten times the text
-    takes less than thirty times as long."""
-    small, large = (unit * (size // len(unit)) for size in (6_000, 60_000))
+    """Twice the hostile text takes about twice as long (or 40 000 characters under 50 ms of CPU, too fast to tell)."""
+    small, large = (unit * (size // len(unit) + 1) for size in (20_000, 40_000))
     slow = _seconds(function, large)
-    assert slow < 0.25 or min(slow, _seconds(function, large)) < 30 * _seconds(function, small)
+    if slow > 0.05:
+        rounds = ((_seconds(function, small), _seconds(function, large)) for _ in range(3))
+        assert min(twice / once for once, twice in rounds) < 3
+
+
+@pytest.mark.parametrize("part", ["development", "held_out"])
+def test_corpus(part: str) -> None:
+    """Recall is at least 95 %, and at most 2 % of what is harmless is changed, on a part that no rule was made from."""
+    found = measure.measure(part)
+    print(found)
+    assert found.recall >= 0.95 and found.false_positives <= 0.02
+    assert found.positives >= 350 and found.negatives >= 250
+
+
+def test_corpus_is_what_its_script_writes() -> None:
+    """The files are made by the seeded script, and the two parts share no text with a secret."""
+    parts = {part: make.cases(part) for part in ("development", "held_out")}
+    assert all(make.load(part) == cases for part, cases in parts.items())
+    texts = [{case["text"] for case in cases if "secret" in case} for cases in parts.values()]
+    assert not texts[0] & texts[1]
+
+
+@pytest.mark.once
+def test_it_is_as_fast_as_the_benchmark_says() -> None:
+    """Beside `json.dumps` of the same data no part costs more than `benchmarks/privacy.py` states."""
+    from benchmarks import privacy as benchmark
+
+    ratios = [benchmark.measure() for _ in range(3)]
+    for name, most in benchmark.MOST.items():
+        assert min(one[name][0] / one[name][1] for one in ratios) <= most, name
+
+
+@pytest.fixture
+def users_rules() -> Any:
+    """The user's rules, gone afterwards."""
+    yield rules.use
+    rules.use()
+
+
+def test_users_rules(users_rules: Any) -> None:
+    """Names by their words, values by patterns, exceptions by name; all of them in an event and in attributes."""
+    assert users_rules(["customer_ref"], [r"ACME-\d{6}", r"\bkd\d+"], ["pin", "session_token"]) == []
+    assert scrub({"order.customerRef": "7", "pin": "1234", "a.session_token": "x", "token": "x"}) == {
+        "order.customerRef": FILTERED, "pin": "1234", "a.session_token": "x", "token": FILTERED,
+    }  # fmt: skip
+    assert scrub_text("see ACME-123456, kd77") == f"see {FILTERED}, {FILTERED}"
+    assert scrub_url("/a/ACME-123456?x=ACME-123456") == f"/a/{FILTERED}?x={FILTERED}"
+    event = scrub_event({"extra": {"customer_ref": "7", "note": "ACME-123456"}})
+    assert event == {"extra": {"customer_ref": FILTERED, "note": FILTERED}}
+    users_rules()
+    assert scrub_text("see ACME-123456, kd77") == "see ACME-123456, kd77" and not is_sensitive_key("customer_ref")
+
+
+@pytest.mark.parametrize(
+    "pattern", [r"(a+)+$", r"(?:a|aa)*b", r"(\w+\s?)*$", r"a*a*a*b", "(", r"x*", "(?:a?){90}(?:b*)*"]
+)
+def test_patterns_that_are_refused(users_rules: Any, pattern: str) -> None:
+    """What is no pattern, or could take for ever, is refused with one line; the others hold."""
+    (line,) = users_rules([], [pattern, "ACME"])
+    assert pattern in line and "not used" in line
+    assert scrub_text("ACME") == FILTERED
+
+
+def test_users_patterns_are_bounded(users_rules: Any) -> None:
+    """A slow pattern sees short pieces and a fixed time; what is left then is filtered."""
+    assert users_rules([], [r"\w*\w*!", "zz"]) == []
+    began = time.thread_time()
+    out = scrub_text("a" * 60_000 + " secret")
+    assert time.thread_time() - began < 2 and "secret" not in out and out.endswith(FILTERED)
+
+
+def test_a_broken_detector_filters(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fail closed: where a detector raises, nothing of the text leaves."""
+    from otel_sentry import guard
+
+    def broken(*_: Any) -> str:
+        raise ValueError("hunter2")
+
+    monkeypatch.setattr(values, "_named", broken)
+    assert scrub_text("anything: hunter2") == FILTERED and scrub_text(None) == FILTERED  # type: ignore[arg-type]
+    assert scrub({"note": "a: hunter2"}) == {"note": FILTERED}
+    guard.swallowed.clear()
+
+
+def test_a_token_that_was_cut_before_us() -> None:
+    """An attribute limit that leaves half a token at the end of a text does not make it harmless."""
+    for token in ("gh" + "p_a1B2c3", "xox" + "b-12345", "sk_" + "live_51Habc", "AKIA" + "IOSF", "ey" + "JhbGciOi"):
+        text = "the text of an attribute that was cut at some limit: "
+        assert scrub_text(text + token) == scrub_text(f"{text}{token}…") == text + FILTERED
 
 
 def test_long_text_is_bounded_and_a_secret_at_the_cut_does_not_show() -> None:
