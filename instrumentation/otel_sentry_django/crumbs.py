@@ -9,21 +9,37 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterable
-from types import ModuleType
+from contextvars import ContextVar
+from time import time
 from typing import Any
 
 import wrapt
 
-from otel_sentry import ambient, guard
-from otel_sentry.trace.segment import current_segment
+from otel_sentry import guard
+from otel_sentry.trace.segment import Segment, current_segment
 
 _MARK = "_otel_sentry_crumb"
 #: Names of failing fields that are shown.
 _MAX_FIELDS = 20
 #: With so many crumbs left, checks that passed leave no more: an admin page asks for hundreds of permissions.
 _ENOUGH = 20
+_MAX = 100
+_MAX_FORMS = 500
 
+_SIGNED_IN, _ANONYMOUS = "Authentication check: signed in", "Authentication check: anonymous"
+
+#: The breadcrumbs of the request that is being answered.
+_left: ContextVar[list[Any] | None] = ContextVar("otel_sentry_crumbs", default=None)
 _installed = False
+
+
+def of_request(segment: Segment) -> None:
+    """From here on breadcrumbs are left in *segment*: to look for it at each of them would cost most of it all.
+
+    Nothing takes that back. Where the request has ended they go nowhere, until the next one.
+    """
+    segment.crumbs = []
+    _left.set(segment.crumbs)
 
 
 def install() -> None:
@@ -43,9 +59,22 @@ def install() -> None:
         wrapt.register_post_import_hook(hook, name)
 
 
-def _auth(module: ModuleType) -> None:
-    for name in ("get_user", "aget_user"):
-        _after(module, name, _resolved)
+def _auth(module: Any) -> None:
+    """Where a session's user is looked up: once for each request that asks for him."""
+    _after(module, "aget_user", _resolved)
+    call = module.get_user
+    if hasattr(call, _MARK):
+        return
+
+    @functools.wraps(call)
+    def get_user(request: Any) -> Any:
+        user = call(request)
+        message = _ANONYMOUS if type(user).__name__ == "AnonymousUser" else _SIGNED_IN
+        _note("auth", message)
+        return user
+
+    setattr(get_user, _MARK, True)
+    module.get_user = get_user
 
 
 def _models(module: Any) -> None:
@@ -55,7 +84,22 @@ def _models(module: Any) -> None:
 
 
 def _forms(module: Any) -> None:
-    _after(module.BaseForm, "full_clean", _cleaned)
+    call = module.BaseForm.full_clean
+    if hasattr(call, _MARK):
+        return
+
+    @functools.wraps(call)
+    def full_clean(self: Any) -> None:
+        call(self)
+        if self.is_bound:
+            errors = self.__dict__.get("_errors")
+            if errors:
+                _invalid(self, errors)
+            else:
+                _note("validation", _valid[type(self)])
+
+    setattr(full_clean, _MARK, True)
+    module.BaseForm.full_clean = full_clean
 
 
 def _views(module: Any) -> None:
@@ -89,7 +133,7 @@ def _test(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
     @functools.wraps(function, updated=())
     def test(user: Any) -> Any:
         passed = function(user)
-        _note("auth", "Permission check", name, bool(passed))
+        _permission(name, bool(passed))
         return passed
 
     return test
@@ -124,75 +168,86 @@ def _after(owner: Any, name: str, note: Callable[[tuple[Any, ...], Any, bool], N
     setattr(owner, name, wrapper)
 
 
-@guard.call("authentication breadcrumb")
 def _resolved(args: tuple[Any, ...], user: Any, returned: bool) -> None:
-    """The session's user was looked up."""
     if returned:
-        _who(user)
+        _note("auth", _ANONYMOUS if type(user).__name__ == "AnonymousUser" else _SIGNED_IN)
 
 
-def _who(user: Any) -> None:
-    signed_in = getattr(user, "is_authenticated", False) is True
-    _note("auth", "Authentication check", "signed in" if signed_in else "anonymous", True)
+class _Messages(dict[type, str]):
+    """Form -> what is said of it when it is valid. Bounded: some forms are made anew at each request."""
+
+    def __missing__(self, form: type) -> str:
+        message = f"Business validation: {form.__name__}"
+        if len(self) < _MAX_FORMS:
+            self[form] = message
+        return message
+
+
+_valid = _Messages()
 
 
 @guard.call("authentication breadcrumb")
 def _authenticated(args: tuple[Any, ...], result: Any, returned: bool) -> None:
     """REST framework has found the user by token, session, ..."""
-    if returned:
-        _who(getattr(args[1], "_user", None))
+    if not returned:
+        _note("auth", "Authentication check failed", False)
     else:
-        _note("auth", "Authentication check", "", False)
+        _resolved(args, getattr(args[1], "_user", None), True)
 
 
 @guard.call("permission breadcrumb")
 def _asked(args: tuple[Any, ...], granted: Any, returned: bool) -> None:
     if returned and len(args) > 1:
-        _note("auth", "Permission check", str(args[1]), bool(granted))
+        _permission(str(args[1]), bool(granted))
 
 
 @guard.call("permission breadcrumb")
 def _permitted(args: tuple[Any, ...], result: Any, returned: bool) -> None:
     classes = ", ".join(getattr(one, "__name__", "?") for one in args[0].permission_classes)
     if classes:
-        _note("auth", "Permission check", classes, returned)
+        _permission(classes, returned)
 
 
-@guard.call("validation breadcrumb")
-def _cleaned(args: tuple[Any, ...], result: Any, returned: bool) -> None:
-    form = args[0]
-    if form.is_bound and returned:
-        _valid(form, form._errors)
+def _permission(name: str, granted: bool) -> None:
+    _note("auth", f"Permission check{'' if granted else ' failed'}: {name}", granted)
 
 
 @guard.call("validation breadcrumb")
 def _validated(args: tuple[Any, ...], result: Any, returned: bool) -> None:
+    """A serializer was checked; where it is told to raise it has done so by now."""
     serializer = args[0]
-    if hasattr(serializer, "_errors"):
-        _valid(serializer, serializer._errors)
+    errors = serializer.__dict__.get("_errors")
+    if errors:
+        _invalid(serializer, errors)
+    elif errors is not None:
+        _note("validation", f"Business validation: {_name(serializer)}")
 
 
-def _valid(checked: Any, errors: Any) -> None:
-    name = type(getattr(checked, "child", checked)).__name__
-    _note("validation", "Business validation", name, not errors, {"fields": _fields(errors)} if errors else None)
-
-
-def _fields(errors: Any) -> list[str]:
-    """The names of the fields with errors; of a list of things, those of all."""
+@guard.call("validation breadcrumb")
+def _invalid(checked: Any, errors: Any) -> None:
+    """*errors* by field; of a list of things, a list of such."""
     found: Iterable[Any] = errors
     if isinstance(errors, list):
         found = [name for one in errors if isinstance(one, dict) for name in one]
-    return [str(name) for name in dict.fromkeys(found)][:_MAX_FIELDS]
+    names = [str(name) for name in dict.fromkeys(found)][:_MAX_FIELDS]
+    _note("validation", f"Business validation failed: {_name(checked)}", False, {"fields": names})
 
 
-def _note(category: str, what: str, which: str, passed: bool, data: dict[str, Any] | None = None) -> None:
+def _name(checked: Any) -> str:
+    return type(getattr(checked, "child", checked)).__name__
+
+
+def _note(category: str, message: str, passed: bool = True, data: dict[str, Any] | None = None) -> None:
     """Once, when one check calls another; what failed always."""
-    segment = current_segment()
-    if segment is None:
+    left = _left.get()
+    if left is None:
+        segment = current_segment()
+        if segment is None:
+            return
+        left = segment.crumbs
+        if left is None:
+            left = segment.crumbs = []
+    number = len(left)
+    if number and ((number >= _ENOUGH and (passed or number >= _MAX)) or left[-1][2] == message):
         return
-    left = segment.crumbs
-    if left and passed and len(left) >= _ENOUGH:
-        return
-    message = f"{what}{'' if passed else ' failed'}{': ' if which else ''}{which}"
-    if not left or left[-1].message != message:
-        ambient.crumb(category, message, "info" if passed else "warning", data)
+    left.append((time(), category, message, "info" if passed else "warning", data))

@@ -10,7 +10,7 @@ from typing import Any
 import wrapt
 
 from otel_sentry import errors, guard
-from otel_sentry_django import payload
+from otel_sentry_django import payload, security
 from otel_sentry_django import visit as visits
 
 MODULE = "rest_framework.views"
@@ -36,6 +36,7 @@ def _handle_exception(call: Callable[..., Any], view: Any, args: tuple[Any, ...]
     response = call(*args, **kwargs)
     with guard.block("rest framework exception"):
         exc = args[0] if args else kwargs.get("exc")
+        security.token_failed(view.request._request, exc, response)
         if getattr(response, "status_code", 0) >= 500 and isinstance(exc, Exception):
             request = view.request._request
             payload.failed(request)

@@ -21,7 +21,7 @@ from opentelemetry.trace import Span
 from otel_sentry import ambient, errors, guard, runtime
 from otel_sentry.instrumentor import OneInstance
 from otel_sentry.trace.segment import Segment, current_segment, segment_of
-from otel_sentry_django import caches, crumbs, drf, journeys, payload, spans
+from otel_sentry_django import caches, crumbs, drf, journeys, payload, security, spans
 from otel_sentry_django import visit as visits
 from otel_sentry_django.request import describe, known_user
 from otel_sentry_django.views import module_of
@@ -64,6 +64,8 @@ class DjangoInstrumentor(OneInstance, _Contrib):
         caches.install()
         crumbs.install()
         wrapt.register_post_import_hook(drf.install, drf.MODULE)
+        security.install()
+        wrapt.register_post_import_hook(security.watch_rest_framework, "rest_framework.authentication")
         current = runtime.get()
         if current is not None and current.settings.django_middleware_spans:
             spans.trace_middlewares(base)
@@ -72,6 +74,7 @@ class DjangoInstrumentor(OneInstance, _Contrib):
         super()._uninstrument(**kwargs)
         got_request_exception.disconnect(dispatch_uid=_UID)
         caches.uninstall()
+        security.uninstall()
         for name in ("_otel_request_hook", "_otel_response_hook"):
             setattr(_DjangoMiddleware, name, None)
         self._hooked = False
@@ -103,10 +106,12 @@ def _on_request(span: Span, request: HttpRequest) -> None:
         segment.request = functools.partial(_at_error_time, segment, request)
         segment.module = functools.partial(module_of, request)
         segment.journeys = journeys.of(request)
+        crumbs.of_request(segment)
 
 
 @guard.call("django response hook")
 def _on_response(span: Span, request: HttpRequest, response: Any) -> None:
+    security.answered(request, response)
     segment = segment_of(span.get_span_context())
     user = known_user(request)
     if segment is not None:

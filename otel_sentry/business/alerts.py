@@ -81,27 +81,33 @@ class AlertManager:
             repetition. None where nothing is configured. Never raises, never waits.
 
         """
-        current = runtime.get()
-        if current is None:
-            return None
-        raised = _raised(alert_type, _severity(severity), message, context)
-        queued = worker.submit(_handle, raised)
-        return raised.id if queued and (current.sender is not None or current.settings.alert_sinks) else None
+        return trigger(alert_type, severity, message, context, current_segment())
 
     @guard.call("resolve_business_alert")
     def resolve_business_alert(self, alert_type: str) -> None:
         """Say that an alert is over: the sinks that got it are told (PagerDuty resolves the incident), and the next one
         of this type is new. Issues in Sentry are resolved in Sentry."""
         if runtime.get() is not None:
-            worker.submit(_handle_end, _raised(alert_type, "info", "", None, resolved=True))
+            worker.submit(_handle_end, _raised(alert_type, "info", "", None, current_segment(), resolved=True))
+
+
+def trigger(type: Any, severity: Any, message: Any, context: Any, segment: Segment | None) -> str | None:
+    """`AlertManager.trigger_business_alert`, for what happened in *segment*, which may have ended."""
+    current = runtime.get()
+    if current is None:
+        return None
+    raised = _raised(type, _severity(severity), message, context, segment)
+    queued = worker.submit(_handle, raised)
+    return raised.id if queued and (current.sender is not None or current.settings.alert_sinks) else None
 
 
 #: The one manager; it has no state of its own.
 alert_manager = AlertManager()
 
 
-def _raised(type: Any, severity: str, message: Any, context: Any, resolved: bool = False) -> _Raised:
-    segment = current_segment()
+def _raised(
+    type: Any, severity: str, message: Any, context: Any, segment: Segment | None = None, resolved: bool = False
+) -> _Raised:
     return _Raised(
         uuid.uuid4().hex,
         text_of(type, _MAX_TYPE) or "alert",
@@ -196,12 +202,26 @@ def _admit(store: Store, raised: _Raised, current: Runtime) -> tuple[int, int] |
     if settings.alert_window and not store.first(once, settings.alert_window):
         store.add(held, 1, _KEEP_S)
         return None
-    if store.add("alert:minute", 1, _MINUTE_S) > settings.alert_rate:
+    if not _within_rate(store, settings.alert_rate):
         store.remove(once)  # it has not been raised: the next one may be
         store.add("alert:over", 1, _KEEP_S)
         return None
     store.change(f"alert:open:{_digest(raised.type)}", _opened(raised.severity, same), _KEEP_S)
     return store.take(held), store.take("alert:over")
+
+
+def _within_rate(store: Store, rate: int) -> bool:
+    """Were fewer than *rate* alerts raised within the last minute? Then this one is, too. Counted by the second."""
+    now, fits = int(time.time()), False
+
+    def change(known: dict[str, Any] | None) -> dict[str, Any]:
+        nonlocal fits
+        counts = {second: count for second, count in (known or {}).items() if abs(now - int(second)) <= _MINUTE_S}
+        fits = sum(counts.values()) < rate
+        return {**counts, str(now): counts.get(str(now), 0) + 1} if fits else counts
+
+    store.change("alert:minute", change, _MINUTE_S + 1)
+    return fits
 
 
 def _opened(severity: str, same: str) -> Callable[[dict[str, Any] | None], dict[str, Any]]:
