@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from otel_sentry import guard, runtime
-from otel_sentry.trace.segment import segment_of
+from otel_sentry.trace.segment import current_segment, segment_of
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import Span
@@ -40,6 +40,7 @@ def capture_unhandled(
 
     """
     if not _can_send():
+        _only_count(exc)
         return None
     from otel_sentry.sentry.client import capture_exception
 
@@ -62,38 +63,72 @@ def capture_custom_exception(
 
     Args:
         exception: the exception; its traceback is sent when it has one.
-        context: what was being done; shown as the block ``custom`` of the issue. Its key ``operation`` names the
-            business operation.
-        tags: searchable values. Names that are fields of Sentry's events (``environment``, ``release``, ...) are kept
-            as ``app.<name>`` so that they never override the event.
-        user: a Django user, a mapping or an id.
+        context: what was being done; shown as the block ``custom`` of the issue. Its keys ``operation``, ``module`` and
+            ``details`` name the business operation; what is not given is that of the operation around.
+        tags: searchable values. ``error_type`` is the kind of error, in place of our own finding. Names that are
+            fields of Sentry's events (``environment``, ``release``, ...) are kept as ``app.<name>`` so that they never
+            override the event.
+        user: a Django user, a mapping or an id. No query is run for it; e-mail and name leave only with
+            ``SENTRY_SEND_DEFAULT_PII``.
         level: Sentry level: fatal, error, warning, info or debug.
-        fingerprint: grouping of your own, instead of Sentry's.
+        fingerprint: grouping of your own, instead of Sentry's, ours and the rules of the settings.
 
     Returns:
         the event id, or None where nothing is sent. Never raises.
 
     """
-    if not _can_send() or not isinstance(exception, BaseException):
+    if not isinstance(exception, BaseException):
+        return None
+    if not _can_send():
+        _only_count(exception, _own_tags(tags))
         return None
     from otel_sentry.sentry.client import capture_exception
 
-    contexts: dict[str, Any] = {}
-    if context:
-        contexts["custom"] = dict(context)
-        operation = context.get("operation")
-        if operation:
-            contexts["business_context"] = {"operation": str(operation)}
     return capture_exception(
         exception,
         handled=True,
         mechanism="custom",
-        level=level,
-        fingerprint=fingerprint,
-        contexts=contexts or None,
+        level=level if level in _LEVELS else "error",
+        fingerprint=[_text(part) for part in fingerprint] if isinstance(fingerprint, list | tuple) else None,
+        contexts=_own_contexts(context),
         tags=_own_tags(tags),
         user=user_fields(user),
     )
+
+
+def _only_count(exc: BaseException, tags: Mapping[str, str] | None = None) -> None:
+    """Nothing goes to Sentry; other backends count errors all the same."""
+    if runtime.get() is None:
+        return
+    from otel_sentry import ambient
+    from otel_sentry.business import metrics
+    from otel_sentry.sentry import events, grouping
+
+    segment = current_segment()
+    if events.captured_as(exc, segment) is None:
+        events.mark_captured(exc, "")
+        business = ambient.current(segment).business
+        block = {} if business is None else {"business_context": {"module": business.module}}
+        found: Any = grouping.labels({"tags": tags, "contexts": block}, exc, segment)
+        metrics.count("app.errors", **(found or {}))
+
+
+_LEVELS = ("fatal", "error", "warning", "info", "debug")
+
+
+def _own_contexts(context: Any) -> dict[str, Any] | None:
+    if not isinstance(context, Mapping):
+        return None if context is None else {"custom": {"context": context}}
+    operation = context.get("operation")
+    if not operation:
+        return {"custom": dict(context)} if context else None
+    details = context.get("details")
+    business: dict[str, Any] = {"operation": _text(operation)}
+    if context.get("module"):
+        business["module"] = _text(context["module"])
+    if isinstance(details, Mapping):
+        business["details"] = dict(details)
+    return {"custom": dict(context), "business_context": business}
 
 
 _EVENT_FIELDS = frozenset(
@@ -101,10 +136,25 @@ _EVENT_FIELDS = frozenset(
 )
 
 
-def _own_tags(tags: Mapping[str, Any] | None) -> dict[str, str] | None:
-    if not tags:
+def _own_tags(tags: Any) -> dict[str, str] | None:
+    if not isinstance(tags, Mapping):
         return None
-    return {(f"app.{key}" if key in _EVENT_FIELDS else str(key)): str(value)[:200] for key, value in tags.items()}
+    named = {key if isinstance(key, str) else _text(key): value for key, value in tags.items()}
+    return {f"app.{key}" if key in _EVENT_FIELDS else key: _text(value) for key, value in named.items()}
+
+
+def _text(value: Any) -> str:
+    """*value* in a tag; Django's lazy objects are left alone."""
+    if isinstance(value, str | int | float):  # enumerations of such, too
+        return str(value)[:200]
+    from otel_sentry.sentry import reprs
+
+    known = reprs.describe(value)
+    if known is not None:
+        return known[:200]
+    texts: list[str] = []
+    guard.outcome(lambda: texts.append(str(value)))
+    return texts[0][:200] if texts else f"<{type(value).__name__}>"
 
 
 def user_fields(user: Any) -> dict[str, Any] | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -14,7 +13,7 @@ _DEFAULT_LIMIT = 100
 
 
 class Crumb(NamedTuple):
-    """One breadcrumb; *data* holds plain values."""
+    """One breadcrumb, as `Segment.crumbs` holds it: there a plain tuple, which costs less. *data*: plain values."""
 
     at: float  # seconds since the epoch
     category: str
@@ -40,7 +39,8 @@ def crumb(category: str, message: str, level: str = "info", data: Mapping[str, A
         return
     kept = segment.crumbs
     if kept is None:
-        current = runtime.get()
-        limit = current.settings.max_breadcrumbs if current is not None else _DEFAULT_LIMIT
-        kept = segment.crumbs = deque(maxlen=limit)
-    kept.append(Crumb(time.time(), category, message, level, data))
+        kept = segment.crumbs = []
+    kept.append((time.time(), category, message, level, data))
+    current = runtime.get()
+    if len(kept) > (current.settings.max_breadcrumbs if current is not None else _DEFAULT_LIMIT):
+        del kept[0]

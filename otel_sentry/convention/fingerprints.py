@@ -7,23 +7,22 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from dataclasses import dataclass
 
 _KEYS = ("type", "message", "operation", "kind")
 _EXPECTED = 'expected rules such as type:ReadTimeout message:"*quota*" -> quota, {{ default }}; several end with ";"'
 
 
-class Rule(NamedTuple):
+@dataclass(frozen=True, slots=True, repr=False)
+class Rule:
     """All *matchers* (key, pattern) have to fit; then *parts* are the fingerprint."""
 
     matchers: tuple[tuple[str, re.Pattern[str]], ...]
     parts: tuple[str, ...]
     text: str
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return self.text
-
-    __repr__ = __str__
 
     def fits(self, facts: Mapping[str, Iterable[str]]) -> bool:
         """*facts*: key of a matcher -> what it may fit."""

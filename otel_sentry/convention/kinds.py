@@ -133,7 +133,7 @@ def unreachable(exc: BaseException | None) -> str | None:
 
 
 def _postgres_away(exc: BaseException, names: set[str]) -> bool:
-    """Drivers give no SQLSTATE to what is no answer of the server: refused, closed, lost, no free connection in time."""
+    """Drivers give no SQLSTATE to what is no answer of the server: refused, closed, lost, no connection free."""
     state = getattr(exc, "sqlstate", None) or getattr(exc, "pgcode", None)
     if isinstance(state, str):
         return state.startswith(_SQLSTATES)

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 Hook = Callable[..., Any]
 
 _lock = threading.RLock()
+#: Loggers whose events leave breadcrumbs themselves.
+_OWN_CRUMBS = ("otel_sentry.business", "otel_sentry.audit")
 _ready_for: Runtime | None = None
 _under_way = False
 #: Options of the application's own `sentry_sdk.init` that are neither settings of ours nor refused
@@ -228,8 +230,8 @@ def _before_send_metric(metric: Any, hint: Any) -> Any:
 
 @guard.call("the before_breadcrumb hook")
 def _before_breadcrumb(crumb: Any, hint: Any) -> Any:
-    if "log_record" in (hint or {}) and crumb.get("category") == "otel_sentry.business" and current_segment():
-        return None  # `log_business_event` has left one itself
+    if "log_record" in (hint or {}) and crumb.get("category") in _OWN_CRUMBS and current_segment():
+        return None  # it has left one itself
     settings = _settings()
     own = settings.before_breadcrumb if settings is not None else None
     return crumb if own is None else own(crumb, hint)

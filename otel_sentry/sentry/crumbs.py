@@ -10,19 +10,18 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry.trace import SpanKind, get_current_span
 
 from otel_sentry import privacy
+from otel_sentry.ambient.trail import Crumb
 from otel_sentry.trace import totals
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
 
-    from otel_sentry.ambient.trail import Crumb
     from otel_sentry.trace.segment import Segment
 
 _FINE = frozenset({None, "", "ok", "unset", "unknown"})
 #: Beginning of an operation -> category of the breadcrumb; first match wins.
 _CATEGORIES = (
     ("db.redis", "redis"),
-    ("cache", "redis"),
     ("db", "query"),
     ("http", "http"),
     ("queue", "queue"),
@@ -100,7 +99,7 @@ def of_segment(segment: Segment, limit: int) -> list[dict[str, Any]]:
         return []
     spans = list(islice(reversed(_snapshot(segment)), limit))
     made = [of_span(span) for span in reversed(spans)]
-    left: list[Crumb] = list(segment.crumbs or ())
+    left = [Crumb._make(one) for one in segment.crumbs or ()]
     told = {crumb.message for crumb in left}
     live: dict[int, Any] = {id(one): one for one in (segment.live_root, get_current_span()) if one is not None}
     for span in (*spans, *live.values()):

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry.trace import get_current_span
 
 from otel_sentry import guard, runtime
+from otel_sentry.privacy import scrub_event
 from otel_sentry.sentry import crumbs, grouping, modules, transport
 from otel_sentry.trace.segment import Segment, current_segment
 
@@ -151,6 +152,7 @@ def _complete(
     if segment is None and ids is not None:
         segment = next((one for one in reversed(_escaped) if one.trace_id == ids[0]), None)
     contexts = event.setdefault("contexts", {})
+    contexts.setdefault("runtime", dict(modules.runtime()))
     _trace(contexts, ids, segment)
     if settings.trace_url:
         from otel_sentry.sentry.links import add_trace_link
@@ -237,10 +239,13 @@ def _business(contexts: dict[str, Any], exc: BaseException | None, segment: Segm
     journey = ambient.journey.current(segment)
     if journey is not None:
         found = {**found, **journey.as_context()}
-    if not found:
+    known = contexts.get("business_context") or {}
+    if not found and not known:
         return
-    own = {key: value for key, value in (contexts.get("business_context") or {}).items() if value is not None}
-    contexts["business_context"] = {**found, **own}
+    block = {**found, **{key: value for key, value in known.items() if value is not None}}
+    if block.get("operation") and not block.get("module"):
+        block["module"] = grouping.module_of(segment)
+    contexts["business_context"] = block
 
 
 def _user(event: dict[str, Any], segment: Segment | None, pii: bool) -> dict[str, Any] | None:
@@ -290,14 +295,14 @@ def _path_of(url: str) -> str:
 
 def _breadcrumbs(event: dict[str, Any], exc: BaseException | None, segment: Segment, limit: int) -> None:
     mine = crumbs.of_segment(segment, limit)
-    if exc is not None:
-        mine.append(crumbs.of_error(exc))
-    if not mine or limit <= 0:
-        return
     found = event.get("breadcrumbs")
     values = found.get("values") if isinstance(found, dict) else found
     if values is not None and not isinstance(values, list):
         return  # an AnnotatedValue: somebody else has cut it
+    if limit <= 0 or not (mine or values):
+        return
+    if exc is not None:
+        mine.append(crumbs.of_error(exc))
     event["breadcrumbs"] = {"values": crumbs.merge(values or [], mine, limit)}
 
 
@@ -326,6 +331,10 @@ def _is_unhandled(event: dict[str, Any]) -> bool:
     return any(((one or {}).get("mechanism") or {}).get("handled") is False for one in values or ())
 
 
+#: What scopes and event processors put on a transaction, after it was scrubbed.
+_ADDED = ("tags", "contexts", "extra", "user", "request", "breadcrumbs")
+
+
 def apply_scope(segment: Segment, event: dict[str, Any]) -> dict[str, Any] | None:
     """The application's scope data and event processors on a transaction; None when one of them dropped it.
 
@@ -340,16 +349,21 @@ def apply_scope(segment: Segment, event: dict[str, Any]) -> dict[str, Any] | Non
 
     scopes = [sentry_sdk.get_global_scope(), segment.isolation_scope, segment.current_scope]
     scopes = [one for one in scopes if one is not None]
-    for field, value in compat.scope_data(*scopes).items():
+    data, processors = compat.scope_data(*scopes), compat.user_event_processors(*scopes)
+    if not data and not processors:
+        return event
+    for field, value in data.items():
         event[field] = {**(event.get(field) or {}), **value} if isinstance(value, dict) else value
-    for processor in compat.user_event_processors(*scopes):
+    for processor in processors:
         changed: dict[str, Any] | None = event
         with guard.block(f"event processor {getattr(processor, '__name__', '?')}"):
             changed = processor(event, {})
         if changed is None:
             return None
         event = changed
-    return event
+    current = runtime.get()
+    pii = current is not None and current.settings.send_default_pii
+    return {**event, **scrub_event({field: event[field] for field in _ADDED if field in event}, pii=pii)}
 
 
 def forget() -> None:

@@ -47,7 +47,7 @@ def labels(event: Mapping[str, Any], exc: BaseException | None, segment: Segment
     if not is_error and (event.get("level") not in ("error", "fatal") or str(event.get("logger")).startswith(_OURS)):
         return None
     found = {"kind": _kind(event, exc) or OTHER}
-    module = _business(event).get("module") or _module(segment)
+    module = _business(event).get("module") or module_of(segment)
     if module:
         found["module"] = str(module)
     if unreachable(exc) is not None:
@@ -61,13 +61,14 @@ def _kind(event: Mapping[str, Any], exc: BaseException | None) -> str | None:
     return str(said) if said else kind_of(exc) if exc is not None else None
 
 
-def _module(segment: Segment | None) -> str | None:
+def module_of(segment: Segment | None) -> str | None:
+    """The part of the business that a request or task belongs to, as far as it is known."""
     root = (segment.root or segment.live_root) if segment is not None else None
     if segment is None or root is None:
         return None
-    from otel_sentry.business.roots import module_of
+    from otel_sentry.business import roots
 
-    return module_of(segment, root)
+    return roots.module_of(segment, root)
 
 
 def _business(event: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -80,9 +81,7 @@ def _tags(event: Mapping[str, Any]) -> Mapping[str, Any]:
     return found if isinstance(found, Mapping) else {}
 
 
-def _by_dimensions(
-    event: Mapping[str, Any], kind: str | None, told: bool, wanted: tuple[str, ...]
-) -> list[str] | None:
+def _by_dimensions(event: Mapping[str, Any], kind: str | None, told: bool, wanted: tuple[str, ...]) -> list[str] | None:
     business = _business(event)
     operation = business.get("operation")
     known = {
@@ -92,8 +91,8 @@ def _by_dimensions(
     }
     parts = [str(value) for name, value in known.items() if name in wanted and value]
     # The kind follows from the exception: alone it says nothing new, unless it was given, or is all that is asked for.
-    if "kind" in wanted and kind is not None and (parts or told or wanted == ("kind",)):
-        parts.append(kind)
+    if "kind" in wanted and kind not in (None, OTHER) and (parts or told or wanted == ("kind",)):
+        parts.append(str(kind))
     return [DEFAULT, *dict.fromkeys(parts)] if parts else None
 
 

@@ -10,9 +10,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from opentelemetry.trace import SpanKind
+
 from otel_sentry import guard
 from otel_sentry.trace.segment import Segment, current_segment
 
+#: Requests and tasks begin with an empty trail, as sentry-python's have it: what the process logged before was for
+#: others. Celery's "Task ... received", which the consumer logs in the process of its threads, has their arguments.
+_OF_OTHERS = (SpanKind.SERVER, SpanKind.CONSUMER)
 _installed: tuple[Any, Any] | None = None
 
 
@@ -52,6 +57,8 @@ class ScopeVariable:
         scope = getattr(segment, self._attribute)
         if scope is None:
             scope = self._fork()
+            if getattr(segment.root or segment.live_root, "kind", None) in _OF_OTHERS:
+                scope.clear_breadcrumbs()
             setattr(segment, self._attribute, scope)
         return scope
 

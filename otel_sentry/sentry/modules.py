@@ -1,6 +1,6 @@
-"""The installed distributions and their versions, as Sentry's ``modules`` lists them.
+"""The interpreter, as Sentry's ``contexts.runtime``, and the installed distributions, as its ``modules`` lists them.
 
-Read off the names of the ``*.dist-info`` folders: sentry_sdk's ModulesIntegration parses every METADATA file,
+These are read off the names of the ``*.dist-info`` folders: sentry_sdk's ModulesIntegration parses every METADATA file,
 which takes half a second and more, on the thread that has the first error.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import os
+import platform
 import sys
 
 
@@ -26,3 +27,10 @@ def installed() -> dict[str, str]:
                 if version:
                     found.setdefault(distribution.replace("_", "-").lower(), version)
     return found
+
+
+@functools.lru_cache(maxsize=1)
+def runtime() -> dict[str, str]:
+    """Name, version and build of the interpreter; of sentry_sdk it is part of the StdlibIntegration."""
+    version = ".".join(map(str, sys.version_info[:3]))
+    return {"name": platform.python_implementation(), "version": version, "build": sys.version}

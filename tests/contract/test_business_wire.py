@@ -96,9 +96,9 @@ def test_everywhere(receiver: Receiver, valkey_url: str) -> None:
 FORKED = """
 import atexit, os, threading, warnings
 from otel_sentry import business_metrics
-from otel_sentry.business import metrics
+from otel_sentry.business import metrics, worker
 warnings.simplefilter("ignore")
-metrics._asked = True  # the worker does not look: what is put down waits
+metrics._asked = worker.queue()  # the worker does not look: what is put down waits
 for _ in range(5):
     business_metrics.track_feature_usage("parent", "used")
 pid = os.fork()

@@ -82,9 +82,11 @@ def test_everything_at_once(sentry: Sentry) -> None:
     assert "s3cret" not in str(event)
     assert event["request"]["method"] == "POST"
     crumbs = event["breadcrumbs"]["values"]
-    assert [crumb["category"] for crumb in crumbs] == ["query", "redis"]
-    assert crumbs[0]["message"] == "SELECT name FROM orders WHERE id = ?"
-    assert crumbs[0]["data"]["duration_ms"] >= 0
+    assert [crumb["category"] for crumb in crumbs] == ["request", "query", "redis", "error"]
+    assert crumbs[0]["message"] == "Request started: POST /orders/<int:pk>"
+    assert crumbs[1]["message"] == "SELECT name FROM orders WHERE id = ?"
+    assert crumbs[1]["data"]["duration_ms"] >= 0
+    assert crumbs[3]["message"] == "Error occurred: ValueError"
 
 
 def test_relay_takes_it(sentry: Sentry) -> None:
@@ -250,7 +252,7 @@ def test_breadcrumbs_are_ordered_and_bounded(sentry: Sentry) -> None:
             sentry_sdk.add_breadcrumb(category="app", message=f"step {number}")
         capture(raised(ValueError("boom")))
     values = sentry.event["breadcrumbs"]["values"]
-    assert [crumb["category"] for crumb in values] == ["app", "query", "app", "query", "app"]
+    assert [crumb["category"] for crumb in values] == ["query", "app", "query", "app", "error"]
     stamps = [crumb["timestamp"] for crumb in values]
     assert stamps == sorted(stamps)
 
@@ -266,7 +268,7 @@ def test_a_failed_span_is_an_error_crumb(sentry: Sentry) -> None:
         with sentry.tracer.start_as_current_span("GET", kind=SpanKind.CLIENT, attributes=attributes) as span:
             span.set_status(Status(StatusCode.ERROR))
         capture(raised(ValueError("boom")))
-    (crumb,) = sentry.event["breadcrumbs"]["values"]
+    crumb, _ = sentry.event["breadcrumbs"]["values"]
     assert (crumb["type"], crumb["category"], crumb["level"]) == ("http", "http", "error")
     assert crumb["data"]["status_code"] == 503
     assert sentry.event["contexts"]["performance"]["external_calls"] == 1

@@ -68,7 +68,7 @@ def test_span_events_arrive_as_breadcrumbs(wire: Wire) -> None:
     wire.flush()
     (event,) = wire.receiver.events
     crumbs = event["breadcrumbs"]["values"]
-    assert [crumb["message"] for crumb in crumbs] == ["order accepted", "retry", "child"]
+    assert [crumb["message"] for crumb in crumbs] == ["order accepted", "retry", "child", "Error occurred: ValueError"]
     assert (crumbs[0]["category"], crumbs[0]["data"]["order"]) == ("event", 7)
     assert "hunter2" not in json.dumps(event)
 

@@ -98,19 +98,19 @@ def test_names(story: list[Segment]) -> None:
     """2.8: names are of low cardinality, by the conventions' templates; the user's own spans keep theirs."""
     named = {span["name"]: values(span) for segment in story for span in items(encode(segment, COMMON))}
     assert set(named) == {
-        "POST /posts/<int:pk>/", "SELECT shop", "GET", "GET cache:6379", "cache.get", "publish images",
-        "render preview", "resize", "send mail", "shop.render",
+        "POST /posts/<int:pk>/", "SELECT shop", "GET", "GET /{unmatched}", "GET cache:6379", "cache.get",
+        "publish images", "render preview", "resize", "send mail", "shop.render",
     }  # fmt: skip
     assert named["SELECT shop"]["db.query.text"] == SQL
     assert named["cache.get"]["sentry.description"] == "post:3"
 
 
-def test_page_without_route_is_named_by_its_method(story: list[Segment]) -> None:
-    """A raw path is no name: nothing clusters segment names any more; it is the description."""
+def test_page_without_route_has_one_name(story: list[Segment]) -> None:
+    """A raw path is no name: all that no route matches have one; the path stays an attribute."""
     (span,) = items(encode(story[-1], COMMON))
-    assert (span["name"], span["is_segment"], span["status"]) == ("GET", True, "error")
-    assert values(span)["sentry.segment.name"] == "GET"
-    assert values(span)["sentry.description"] == "GET /no/such/page"
+    assert (span["name"], span["is_segment"], span["status"]) == ("GET /{unmatched}", True, "error")
+    assert values(span)["sentry.segment.name"] == "GET /{unmatched}"
+    assert values(span)["url.path"] == "/no/such/page"
 
 
 def test_late_child_is_one_more_span_of_its_segment(story: list[Segment]) -> None:

@@ -8,7 +8,9 @@ from django.contrib.auth import get_user_model
 from django.urls import path
 from rest_framework.authentication import TokenAuthentication
 from rest_framework.exceptions import APIException, ValidationError
+from rest_framework.permissions import IsAuthenticated
 from rest_framework.response import Response
+from rest_framework.serializers import CharField, IntegerField, Serializer
 from rest_framework.views import APIView
 
 
@@ -34,4 +36,19 @@ class Orders(APIView):
         return Response({"fields": len(data)})
 
 
-urlpatterns = [path("orders/<str:what>/", Orders.as_view())]
+class Post(Serializer):  # type: ignore[type-arg]
+    title = CharField(max_length=80)
+    pages = IntegerField()
+
+
+class Posts(APIView):
+    authentication_classes = (Key,)
+    permission_classes = (IsAuthenticated,)
+
+    def post(self, request: Any) -> Response:
+        serializer = Post(data=request.data, many=isinstance(request.data, list))
+        serializer.is_valid(raise_exception=bool(request.data.get("strict")))
+        raise RuntimeError("no paper")
+
+
+urlpatterns = [path("checked/", Posts.as_view()), path("orders/<str:what>/", Orders.as_view())]

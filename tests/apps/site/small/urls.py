@@ -1,7 +1,7 @@
 from django.conf import settings
 from django.urls import include, path
 
-from small import views
+from small import posts, views
 
 urlpatterns = [
     path("", views.hello),
@@ -27,6 +27,8 @@ urlpatterns = [
     path("wait/", views.wait),
     path("page/", views.page),
     path("meta/", views.meta),
+    path("posts/", posts.create),
+    path("api/posts/", posts.create_as_operation),
 ]
 if "rest_framework" in settings.INSTALLED_APPS:
     urlpatterns.append(path("api/", include("small.api")))
