@@ -1,10 +1,17 @@
 """What each public call costs on the caller's thread, with nothing configured and configured.
 
-    python benchmarks/calls.py [CALLS]
+    python benchmarks/calls.py [ROUNDS]
 
-Prints microseconds for one call: CPU time of the calling thread (mean), and wall time (median, which on a busy machine
-has other programs' time in it). Exit status 1: one of them takes more than 50 us of CPU. Configured means: a DSN (of a
-server in another process that takes everything), all traces sampled, each call inside a span.
+Prints CPU microseconds of the calling thread for one call, and how many spans of the bare OpenTelemetry SDK (started
+and ended, no processor) that is, measured in the same process: the microseconds are this machine's, the ratios are
+those of the code. Each figure is the best of ROUNDS rounds of 100 calls inside one span, so what other programs do to
+the machine is left out; between rounds the business worker does what was put down. Configured means: a DSN (of a
+server in another process that takes everything), all traces sampled, no instrumentor.
+
+What is guaranteed, and what the exit status says (1: not so): a call that makes no span costs at most 2 bare spans, one
+that makes one at most 3.5, with an attribute and made current: bare OpenTelemetry's own `start_as_current_span` is
+shown for comparison. `capture_custom_exception` makes an issue of the frames and variables that are there: that is
+sentry_sdk's work, on the caller's thread, takes milliseconds, and is shown only.
 """
 
 from __future__ import annotations
@@ -12,7 +19,6 @@ from __future__ import annotations
 import inspect
 import logging
 import os
-import statistics
 import subprocess
 import sys
 import time
@@ -21,7 +27,10 @@ from typing import Any
 
 import otel_sentry
 
-LIMIT_US = 50.0
+#: Bare spans that one call may cost: without a span of its own, and with one.
+LIMIT, SPAN_LIMIT = 2.0, 3.5
+SPANS = frozenset({"monitor_performance", "span"})
+_CALLS = 100
 #: Parts for a set-up of one's own, the set-up itself, and `explain`, which is a tool for developers.
 NO_CALLS = frozenset(
     {
@@ -83,61 +92,72 @@ def sensible(name: str) -> Callable[[], Any]:
     """The call *name* with arguments as people give them."""
     function = public()[name]
     args, kwargs = arguments(function, lambda parameter: _ARGUMENTS.get(parameter, "word"))
+    if name in ISSUES:
+        return lambda: _reported(function)
     return lambda: used(function(*args, **kwargs))
 
 
-def measure(name: str, calls: int) -> tuple[float, float]:
-    """CPU (mean) and wall (median) microseconds of one call; 100 at a time, each hundred in a span of its own."""
-    call = sensible(name)
-    cpu, wall = 0.0, list[float]()
-    for turn in range(calls // 100 + 1):
-        if turn == 1:  # the first hundred warmed up
-            cpu, wall = 0.0, []
+def _reported(function: Callable[..., Any]) -> None:
+    """Each time another exception: one that was reported before is none."""
+    try:
+        raise ValueError("no")
+    except ValueError as exc:
+        function(exc, {"order": 7}, {"step": "upload"})
+
+
+def best(call: Callable[[], Any], rounds: int) -> float:
+    """CPU microseconds of one call: the best of *rounds*."""
+    from otel_sentry.business import worker
+
+    found = float("inf")
+    for _ in range(rounds):
         with otel_sentry.span("round"):
-            cpu_start = time.thread_time()
-            for _ in range(100):
-                start = time.perf_counter()
+            start = time.thread_time()
+            for _ in range(_CALLS):
                 call()
-                wall.append(time.perf_counter() - start)
-            cpu += time.thread_time() - cpu_start
-    return cpu / len(wall) * 1e6, statistics.median(wall) * 1e6
+            found = min(found, (time.thread_time() - start) / _CALLS * 1e6)
+        worker.flush(5)
+    return found
 
 
-def _yardstick() -> float:
-    """CPU microseconds of one span of OpenTelemetry's SDK without any processor, here and now."""
+def _table(title: str, rounds: int, limited: Callable[[str], float]) -> list[str]:
+    """Print what all calls cost; the names of those that cost more than *limited* bare spans."""
     from opentelemetry.sdk.trace import TracerProvider
 
     tracer = TracerProvider(shutdown_on_exit=False).get_tracer("yardstick")
-    start = time.thread_time()
-    for _ in range(1000):
-        with tracer.start_as_current_span("work", attributes={"size": "word"}):
-            pass
-    return (time.thread_time() - start) * 1000
+    span = best(lambda: tracer.start_span("work").end(), rounds)
+    print(f"{title:44} {'CPU us':>8} {'spans':>6}")
 
+    def show(name: str, us: float, note: str = "") -> None:
+        print(f"  {name:42} {us:8.1f} {us / span:6.2f}{note}", flush=True)
 
-def _table(title: str, calls: int, leave_out: frozenset[str]) -> list[str]:
-    print(f"{title:44} {'CPU us':>8} {'wall us':>8}")
-    print(f"  {'(OpenTelemetry alone: one span)':42} {_yardstick():8.1f}")
+    show("(a function that does nothing)", best(lambda: None, rounds))
+    show("(bare OpenTelemetry: start, end)", span)
+    show("(bare: start_as_current_span, attribute)", best(lambda: _current(tracer), rounds))
     over = []
     for name in public():
-        if name in WAITING:
-            continue
-        few = min(calls, 200) if name in leave_out else calls
-        cpu, wall = measure(name, few)
-        note = ""
-        if cpu > LIMIT_US:
-            note = " makes an issue" if name in leave_out else " over"
-            over += [] if name in leave_out else [name]
-        print(f"  {name:42} {cpu:8.1f} {wall:8.1f}{note}")
+        if name not in WAITING:
+            us, limit = best(sensible(name), rounds), limited(name)
+            over += [name] if us / span > limit else []
+            show(name, us, " makes an issue" if name in ISSUES else " over" if us / span > limit else "")
     return over
 
 
+def _current(tracer: Any) -> None:
+    with tracer.start_as_current_span("work", attributes={"extra_field": "word"}):
+        pass
+
+
+def _limit(name: str) -> float:
+    return float("inf") if name in ISSUES else SPAN_LIMIT if name in SPANS else LIMIT
+
+
 def main() -> int:
-    """Print both tables; 1 where a call is over the limit."""
-    calls = int(sys.argv[1]) if len(sys.argv) > 1 else 2000
+    """Print both tables; 1 where a call is over its limit."""
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 15
     logging.getLogger("otel_sentry.business").addHandler(logging.NullHandler())
     logging.getLogger("otel_sentry.business").propagate = False
-    over = _table("nothing configured", calls, frozenset())
+    over = _table("nothing configured", rounds, _limit)
     code = """import sys
 from otel_sentry.cli.receiver import Receiver
 with Receiver() as receiver:
@@ -150,12 +170,13 @@ with Receiver() as receiver:
             dsn=server.stdout.readline().strip(), environment="staging", traces_sample_rate=1.0, store="memory",
             profiles_sample_rate=0.0, instrument=False,
         )  # fmt: skip
-        over += _table("configured", calls, ISSUES)
+        over += _table("configured", rounds, _limit)
         otel_sentry.shutdown()
     finally:
         server.stdin.close()
         server.wait(10)
-    print(f"over {LIMIT_US:g} us: {', '.join(over) or 'none'}")
+    print(f"guaranteed: at most {LIMIT:g} bare spans a call, {SPAN_LIMIT:g} for one that makes a span, but for issues")
+    print(f"over: {', '.join(over) or 'none'}")
     return 1 if over else 0
 
 

@@ -7,7 +7,6 @@ serves one block at a time; as a decorator it makes a new one for each call.
 
 from __future__ import annotations
 
-import copy
 import functools
 import inspect
 from collections.abc import AsyncGenerator, Callable, Generator
@@ -41,15 +40,21 @@ class Opened(NamedTuple):
 
 
 _NOTHING = Opened(None, INVALID_SPAN, lambda exc: None)
+_END = guard.block("end of a block")
 
 
 class Block(Generic[T]):
     """Base class. A subclass says how to begin (`_open`) and what it takes from the function it decorates."""
 
+    _guard = guard.block("block")
+
+    def __init_subclass__(cls) -> None:
+        cls._guard = guard.block(cls.__name__)
+
     def __init__(self) -> None:
         self._entered: list[tuple[Opened, Any]] = []
 
-    def __copy__(self) -> Block[T]:
+    def _copy(self) -> Block[T]:
         made = type(self).__new__(type(self))
         made.__dict__.update(self.__dict__, _entered=[])
         return made
@@ -61,7 +66,7 @@ class Block(Generic[T]):
         """Fill in what was not given, before *function* is wrapped."""
 
     def _begin(self) -> Opened:
-        with guard.block(type(self).__name__):
+        with self._guard:
             return self._open()
         return _NOTHING
 
@@ -88,8 +93,8 @@ class Block(Generic[T]):
                 "decorator", f"a {type(function).__name__} was decorated: no function, so it is left as it is"
             )
             return function
-        block = copy.copy(self)
-        with guard.block(type(self).__name__):
+        block = self._copy()
+        with self._guard:
             block._take_from(function)
         return cast("Callable[P, R]", functools.wraps(function)(_wrapper(block, function)))
 
@@ -98,7 +103,7 @@ def _wrapper(block: Block[Any], function: Callable[..., Any]) -> Callable[..., A
     if inspect.iscoroutinefunction(function):
 
         async def run_async(*args: Any, **kwargs: Any) -> Any:
-            with copy.copy(block):
+            with block._copy():
                 return await function(*args, **kwargs)
 
         return run_async
@@ -116,7 +121,7 @@ def _wrapper(block: Block[Any], function: Callable[..., Any]) -> Callable[..., A
         return async_steps
 
     def run(*args: Any, **kwargs: Any) -> Any:
-        with copy.copy(block):
+        with block._copy():
             return function(*args, **kwargs)
 
     return run
@@ -132,7 +137,7 @@ def _detach(token: Any) -> None:
 
 
 def _end(opened: Opened, token: Any, exc: BaseException | None) -> None:
-    with guard.block("end of a block"):
+    with _END:
         opened.close(exc)
     _detach(token)
 

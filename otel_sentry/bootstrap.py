@@ -9,6 +9,8 @@ import functools
 import os
 from typing import TYPE_CHECKING, Any
 
+from opentelemetry.trace import SpanKind
+
 from otel_sentry import guard, process, runtime, signals, wiring
 from otel_sentry.runtime import Runtime
 from otel_sentry.settings import Settings, load
@@ -64,6 +66,7 @@ def build(settings: Settings, overrides: dict[str, Any] | None = None) -> Runtim
     guard.set_debug(settings.debug)
     for problem in settings.problems:
         guard.say(problem)
+    _scrub_by(settings)
     if settings.sdk_disabled:
         guard.say("off: OTEL_SDK_DISABLED=true")
         return None
@@ -74,7 +77,6 @@ def build(settings: Settings, overrides: dict[str, Any] | None = None) -> Runtim
                 "off: no SENTRY_DSN and no other backend; set SENTRY_DSN=https://<key>@<host>/<project> to turn it on"
             )
         return None
-    from otel_sentry.business import performance
     from otel_sentry.trace import totals
     from otel_sentry.trace.pipeline import SpanPipeline, encoder
     from otel_sentry.trace.sampler import SentrySampler
@@ -104,7 +106,7 @@ def build(settings: Settings, overrides: dict[str, Any] | None = None) -> Runtim
         keep=settings.keep,
         ignore_spans=settings.ignore_spans,
         spills=_spills(settings, dsn),
-        on_slow=performance.on_slow,
+        on_slow=_on_slow,
         **_root_hooks(sender, to_sentry),
     )
     from otel_sentry.trace.segment import table
@@ -116,16 +118,27 @@ def build(settings: Settings, overrides: dict[str, Any] | None = None) -> Runtim
     return built
 
 
+def _on_slow(segment: Segment, span: ReadableSpan, what: str) -> None:
+    from otel_sentry.business import performance  # with the first slow one, and not at start-up
+
+    performance.on_slow(segment, span, what)
+
+
+def _measure(segment: Segment, root: ReadableSpan) -> None:
+    if root.kind is SpanKind.SERVER or root.kind is SpanKind.CONSUMER:
+        from otel_sentry.business import roots  # with the first request or task
+
+        roots.ended(segment, root)
+
+
 def _root_hooks(sender: Sender | None, to_sentry: bool) -> dict[str, Any]:
     """What is to happen at local roots: profiles, and metrics and sessions, which need no sampled trace."""
-    from otel_sentry.business import roots
-
     if sender is None:
-        return {"on_finish": roots.ended}
+        return {"on_finish": _measure}
     from otel_sentry.sentry import profiling, sessions
 
     def on_finish(segment: Segment, root: ReadableSpan) -> None:
-        roots.ended(segment, root)
+        _measure(segment, root)
         sessions.count(segment, root)
         if segment.profile is not None:
             profiling.end(segment)
@@ -273,11 +286,21 @@ def _amend(current: Runtime, settings: dict[str, Any]) -> None:
     if loaded.dsn != current.settings.dsn:
         guard.say("the DSN stays the one of the first set-up; set SENTRY_DSN instead of passing another one")
     current.overrides, current.settings = overrides, loaded
+    _scrub_by(loaded)
     guard.set_debug(loaded.debug)
     current.sampler.update(loaded)
     current.pipeline.update(loaded)
     signals.install(current)
     process.prepare_exit()
+
+
+def _scrub_by(settings: Settings) -> None:
+    """The user's own rules of what is a secret."""
+    if settings.scrub_keys or settings.scrub_values or settings.scrub_allow:
+        from otel_sentry.privacy import rules  # not at start-up: its tables take time
+
+        for problem in rules.use(settings.scrub_keys, settings.scrub_values, settings.scrub_allow):
+            guard.say(problem)
 
 
 def start_line(built: Runtime) -> str:

@@ -18,6 +18,10 @@ from otel_sentry.trace.segment import table
 _installed = False
 #: `shutdown` is at work.
 shutting_down = False
+#: Of the time for the exit; the interpreter's own part comes after it.
+_OURS = 0.9
+#: Seconds that a fork waits, at most, for a module that is being imported.
+_IMPORT_S = 2.0
 
 
 def install() -> None:
@@ -28,8 +32,31 @@ def install() -> None:
     _installed = True
     atexit.register(shutdown)
     if hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=_after_fork_in_child)
+        os.register_at_fork(before=_before_fork, after_in_child=_after_fork_in_child)
     _install_sigterm()
+
+
+def _before_fork() -> None:
+    """A module that another thread is importing for us would stay half imported in the child, and its lock held."""
+    deadline = time.monotonic() + _IMPORT_S
+    here = threading.get_ident()
+    with guard.block("fork"):
+        while len(sys._current_frames()) > 1 and time.monotonic() < deadline:
+            time.sleep(0)  # whoever waits for the interpreter has its turn now, not between the look and the fork
+            if not any(_imports_for_us(frame) for thread, frame in sys._current_frames().items() if thread != here):
+                break
+            time.sleep(0.001)
+
+
+def _imports_for_us(frame: FrameType | None) -> bool:
+    """Is a thread inside of an import that code of ours began?"""
+    importing = False
+    while frame is not None:
+        if importing and frame.f_globals.get("__name__", "").startswith("otel_sentry"):
+            return True
+        importing = importing or frame.f_code.co_filename == "<frozen importlib._bootstrap>"
+        frame = frame.f_back
+    return False
 
 
 def _after_fork_in_child() -> None:
@@ -41,15 +68,18 @@ def _after_fork_in_child() -> None:
     _park(count)
 
 
-def flush_now(timeout: float | None = None) -> bool:
-    """Send what is there, within *timeout* seconds (default: `shutdown_timeout`). True when all left in time."""
+def flush_now(timeout: float | None = None, *, last: bool = False) -> bool:
+    """Send what is there, within *timeout* seconds (default: `shutdown_timeout`). True when all left in time.
+
+    *last*: nothing comes after it (Celery's pool processes end without `atexit`), so what is left is counted as lost.
+    """
     current = runtime.get()
     if current is None:
         return True
     budget = current.settings.shutdown_timeout if timeout is None else timeout
     deadline = time.monotonic() + budget
     # What measures comes first: it may go to Sentry.
-    done = _business("flush", budget / 4)
+    done = _business("close", budget / 2) if last else _business("flush", budget / 4)
     done = _within(min(budget / 2, deadline - time.monotonic()), *signals.others("force_flush")) and done
     signals.drain()
     if current.sender is not None:
@@ -65,7 +95,7 @@ def shutdown() -> None:
         return
     shutting_down = True
     with guard.block("shutdown"):
-        deadline = time.monotonic() + current.settings.shutdown_timeout
+        deadline = time.monotonic() + current.settings.shutdown_timeout * _OURS
         # An alert may be the first issue: loading sentry_sdk takes a while.
         _business("close", current.settings.shutdown_timeout / 2)
         others = [*_other_backends(current, "shutdown"), *signals.others("shutdown")]
@@ -82,17 +112,21 @@ def shutdown() -> None:
 def _business(method: str, seconds: float) -> bool:
     """Let the business worker do what waits, if there is one, and the alert sinks after it, within *seconds*."""
     deadline = time.monotonic() + seconds
-    metrics = sys.modules.get("otel_sentry.business.metrics")
-    worker = sys.modules.get("otel_sentry.business.worker")
-    if metrics is not None and worker is not None:
-        metrics.settle()
-        worker.flush(seconds / 2)
-        metrics.settle()  # what the worker measured meanwhile
-    done = worker is None or getattr(worker, method)(max(0.0, deadline - time.monotonic())) is not False
-    sinks = sys.modules.get("otel_sentry.business.sinks.lanes")
-    done = (sinks is None or getattr(sinks, method)(deadline - time.monotonic()) is not False) and done
-    if metrics is not None:
-        metrics.drain()
+    done = True
+    with guard.block("flush of business calls"):
+        worker = signals.loaded("otel_sentry.business.worker")
+        if worker is not None:
+            worker.flush(seconds / 2)
+        metrics = signals.loaded("otel_sentry.business.metrics")  # the worker may just have needed it
+        if metrics is not None:
+            metrics.settle(deadline)
+        if worker is not None:
+            done = getattr(worker, method)(max(0.0, deadline - time.monotonic())) is not False
+        sinks = signals.loaded("otel_sentry.business.sinks.lanes")
+        if sinks is not None:
+            done = getattr(sinks, method)(deadline - time.monotonic()) is not False and done
+        if metrics is not None:
+            getattr(metrics, method)(deadline)
     return done
 
 

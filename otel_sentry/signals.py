@@ -160,14 +160,20 @@ def _sending() -> bool:
     return bool(context.get_value(key) or context.get_value("suppress_instrumentation"))
 
 
+def loaded(name: str) -> Any:
+    """A module that has been imported, as a whole: at exit a thread may still be at it."""
+    module = sys.modules.get(name)
+    return None if getattr(getattr(module, "__spec__", None), "_initializing", False) else module
+
+
 def drain() -> None:
     """Hand what waits in batches to the sender: ours, and those of an application's `sentry_sdk.logger`."""
     for name in ("otel_sentry.sentry.logs_v2", "otel_sentry.sentry.metrics_v2"):
-        module: Any = sys.modules.get(name)
+        module = loaded(name)
         if module is not None:
             with guard.block("flush of logs and metrics"):
                 module.batcher.flush()
-    compat: Any = sys.modules.get("otel_sentry.sentry.compat")
+    compat = loaded("otel_sentry.sentry.compat")
     if compat is not None:
         with guard.block("flush of sentry_sdk's batches"):
             compat.flush_batches()
@@ -176,14 +182,14 @@ def drain() -> None:
 def others(method: str) -> list[Callable[[], object]]:
     """*method* (``force_flush``, ``shutdown``) of the providers that exist, and of each other backend's queue by
     itself: the providers ask one after the other, and one that hangs must not cost the others their turn."""
-    queues: Any = sys.modules.get("otel_sentry.backends.queue")
+    queues = loaded("otel_sentry.backends.queue")
     parts = [_meter_provider, _logger_provider, *(queues.queues if queues is not None else ())]
     return [getattr(part, method) for part in parts if part is not None]
 
 
 def account() -> None:
     """The time for other backends is over: count what has not left, and say it."""
-    queues: Any = sys.modules.get("otel_sentry.backends.queue")
+    queues = loaded("otel_sentry.backends.queue")
     if queues is not None:
         with guard.block("other backends' losses"):
             queues.account()

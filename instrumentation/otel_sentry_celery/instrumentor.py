@@ -91,4 +91,4 @@ def _flush(**kwargs: Any) -> None:
     """Pool processes end without `atexit`: under ``--max-tasks-per-child=1`` everything would be lost."""
     from otel_sentry.process import flush_now
 
-    flush_now()
+    flush_now(last=True)

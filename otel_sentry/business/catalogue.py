@@ -55,7 +55,7 @@ METRICS = {
         Metric("business.alert.delivery", COUNTER, None, ("sink", "outcome"), "Their delivery: sent or failed."),
         Metric("journey.step", COUNTER, None, ("name", "step"), "Steps of journeys."),
         Metric("journey.step.duration", DISTRIBUTION, "s", ("name", "step"), "How long a step lasted."),
-        Metric("journey.drop_off", COUNTER, None, ("name", "step"), "The last step of journeys that were not completed."),
+        Metric("journey.drop_off", COUNTER, None, ("name", "step"), "Last steps of journeys that were not completed."),
         Metric("journey.completed", COUNTER, None, ("name", "outcome"),
                "Journeys that ended: completed, failed or abandoned.", daily=True),
         Metric("journey.duration", DISTRIBUTION, "s", ("name", "outcome"), "From a journey's start to its end."),

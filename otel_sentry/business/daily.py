@@ -30,7 +30,7 @@ Entry = dict[str, Any]
 _waiting: dict[tuple[str, str], dict[str, Entry]] = {}
 _lock = threading.RLock()  # re-entrant: the garbage collector may measure, too
 _saved = 0.0
-_asked = False  # the worker has been asked to write
+_asked: object = None  # the worker's queue that holds our question to write
 
 
 def add(name: str, kind: str, value: float, labels: Mapping[str, str], at: float) -> None:
@@ -87,10 +87,10 @@ def quantile(entry: Entry, share: float) -> float:
 def ask(now: bool = False) -> None:
     """Have the worker write what waits, if it is time (or *now*)."""
     global _asked
-    if _waiting and not _asked and (now or time.monotonic() - _saved >= INTERVAL_S):
-        _asked = True
+    if _waiting and _asked is not worker.queue() and (now or time.monotonic() - _saved >= INTERVAL_S):
+        _asked = worker.queue()
         if not worker.submit(_save):
-            _asked = False
+            _asked = None
 
 
 def _save() -> None:
@@ -100,14 +100,14 @@ def _save() -> None:
 
     _saved = time.monotonic()
     with _lock:
-        taken, _waiting, _asked = _waiting, {}, False
+        taken, _waiting, _asked = _waiting, {}, None
     try:
         while taken:
             (day, name), series = next(iter(taken.items()))
             store.get().change(_key(day, name), functools.partial(_merged, series), KEPT_S)
             del taken[day, name]
     except store.Unavailable:
-        _asked = True  # the worker calls again
+        _asked = worker.queue()  # the worker calls again
         raise
     finally:
         with _lock:
@@ -150,7 +150,7 @@ def last_days(count: int, now: float | None = None) -> list[str]:
 def reset() -> None:
     """Forget what waits (a forked child: it is the parent's to write)."""
     global _asked, _lock, _waiting
-    _lock, _waiting, _asked = threading.RLock(), {}, False
+    _lock, _waiting, _asked = threading.RLock(), {}, None
 
 
 if hasattr(os, "register_at_fork"):

@@ -5,8 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from types import FrameType
 from typing import Any
 
@@ -16,6 +15,7 @@ from opentelemetry.trace import get_current_span
 from otel_sentry import ambient, guard, privacy, runtime, signals
 from otel_sentry.errors import user_fields
 from otel_sentry.logs import nested, text_of, value_of
+from otel_sentry.trace.segment import segment_of
 
 #: Where business events are logged.
 LOGGER = logging.getLogger("otel_sentry.business")
@@ -53,19 +53,27 @@ def log_business_event(name: str, data: Mapping[str, Any] | None = None, level: 
 
 def _log(name: str, data: Any, level: Any, user: Any, caller: FrameType) -> None:
     current = runtime.get()
-    pii = current is not None and current.settings.send_default_pii
     word, levelno = _level(level)
-    values = privacy.scrub(_plain(data), pii=pii)
-    about = _about(user)
     span = get_current_span()
+    segment = segment_of(span.get_span_context())
+    by_handlers = LOGGER.isEnabledFor(levelno)
+    is_logged = by_handlers or signals.take_logs()
+    if not is_logged and segment is None and not span.is_recording():
+        return
+    values = privacy.scrub(_plain(data), pii=current is not None and current.settings.send_default_pii)
+    about = _about(user) if user is not None else None
     if span.is_recording():
         span.add_event(name, {**values, **ambient.user_attributes(about)} if about else values)
-    ambient.crumb("business", name, word, values)
-    if about:
-        with _for_user(about):
-            _record(name, levelno, values, caller)
-    else:
-        _record(name, levelno, values, caller)
+    if segment is not None:
+        ambient.crumb("business", name, word, values)
+    if not is_logged:
+        return
+    token = _attach_user(about) if about else None
+    try:
+        _record(name, levelno, values, caller, by_handlers)
+    finally:
+        if token is not None:
+            otel_context.detach(token)
 
 
 def _about(user: Any) -> dict[str, Any] | None:
@@ -91,21 +99,13 @@ def _level(given: Any) -> tuple[str, int]:
     return ("fatal" if word == "critical" else word), _LEVELS[word]
 
 
-@contextmanager
-def _for_user(user: Mapping[str, Any]) -> Iterator[None]:
-    """With *user* in the place of the current one."""
+def _attach_user(user: Mapping[str, Any]) -> Any:
+    """Put *user* in the place of the current one, until the result is detached."""
     here = ambient.Ambient(user, ambient.current().business)
-    token = otel_context.attach(otel_context.set_value(ambient.AMBIENT_KEY, here))
-    try:
-        yield
-    finally:
-        otel_context.detach(token)
+    return otel_context.attach(otel_context.set_value(ambient.AMBIENT_KEY, here))
 
 
-def _record(name: str, levelno: int, values: Mapping[str, Any], caller: FrameType) -> None:
-    by_handlers = LOGGER.isEnabledFor(levelno)
-    if not by_handlers and not signals.take_logs():
-        return
+def _record(name: str, levelno: int, values: Mapping[str, Any], caller: FrameType, by_handlers: bool) -> None:
     code = caller.f_code
     extra = {"business_event": name, **{f"data.{key}": value for key, value in values.items()}}
     record = LOGGER.makeRecord(

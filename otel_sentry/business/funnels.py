@@ -12,6 +12,9 @@ from opentelemetry.context import Context
 
 from otel_sentry import ambient, guard, runtime
 from otel_sentry.business import metrics, rollouts, users
+from otel_sentry.errors import user_fields
+from otel_sentry.logs import value_of
+from otel_sentry.privacy import cut
 
 #: Numbers, and strings that are labels, of one call.
 _MAX_FIELDS = 20
@@ -118,11 +121,9 @@ business_metrics = BusinessMetrics()
 
 
 def _text(value: Any) -> str:
-    from otel_sentry.logs import value_of
-
     if type(value) is str:
-        return value[:200]
-    return str(value).lower() if type(value) is bool else str(value_of(value))[:200]
+        return cut(value, 200)
+    return str(value).lower() if type(value) is bool else cut(str(value_of(value)), 200)
 
 
 def _copied(data: Any) -> dict[str, Any]:
@@ -147,8 +148,6 @@ def _id(user: Any) -> str | None:
         return str(user)
     if user is None:
         return None
-    from otel_sentry.errors import user_fields
-
     found = (user_fields(user) or {}).get("id")
     return None if found is None else str(found)
 

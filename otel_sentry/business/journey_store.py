@@ -280,15 +280,14 @@ def _abandon(store: Store, journey_id: str, now: float) -> None:
 def _link_later(call: Call, document: Document) -> None:
     """Now that it is known which journey this is, the span is described and joined to the step before.
 
-    It may have ended meanwhile; ours are not sent for a moment (`late_grace`), and take what is added.
+    One that has ended meanwhile takes nothing more.
     """
     span: Any = call.span
-    if span is None:
+    if span is None or not span.is_recording():
         return
     earlier = [step["place"] for step in document["steps"] if step["place"][0] and step["at"] < call.at]
     with guard.block("journey link"):
-        if span.is_recording():
-            span.set_attributes({"journey.id": document["id"], "journey.name": document["name"]})
+        span.set_attributes({"journey.id": document["id"], "journey.name": document["name"]})
         if earlier:
             journeys.link(span, tuple(earlier[-1]))
 

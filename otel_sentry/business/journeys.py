@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import blake2b
 from itertools import islice
 from random import Random
@@ -21,6 +22,10 @@ from opentelemetry.trace import Span, SpanContext, TraceFlags, get_current_span
 from otel_sentry import ambient, guard, runtime
 from otel_sentry.ambient.journey import MAX_NAME, Here, Journey, here
 from otel_sentry.business import worker
+from otel_sentry.errors import user_fields
+from otel_sentry.logs import value_of
+from otel_sentry.privacy import cut
+from otel_sentry.trace.segment import segment_of
 
 #: Entries of a step's data, characters of each, and of all together.
 MAX_DATA = 20
@@ -89,10 +94,11 @@ class UserJourney:
             return
         now = time.time()
         lasts = min(max(float(timeout_s), 1.0), _LONGEST_S)
+        span = get_current_span()
         journey = Journey(_new_id(), _name(name), now, lasts, _user_key(user_id) or _current_user())
-        call = _call(journey, data, now)
+        call = _call(span, journey, data, now)
         call.is_start = True
-        _note(_here(), journey, call, "journey.start")
+        _note(span, _here(span), journey, call, "journey.start")
 
     @guard.call("add_step")
     def add_step(
@@ -109,11 +115,12 @@ class UserJourney:
         """
         if runtime.get() is None:
             return
-        known = _here()
+        span = get_current_span()
+        known = _here(span)
         journey = _find(known, name, user_id)
-        call = _call(journey, data, time.time())
+        call = _call(span, journey, data, time.time())
         call.step = _name(step)
-        _note(known, journey, call, "journey.step")
+        _note(span, known, journey, call, "journey.step")
 
     @guard.call("complete_journey")
     def complete_journey(
@@ -135,19 +142,20 @@ class UserJourney:
         """
         if runtime.get() is None:
             return
-        known = _here()
+        span = get_current_span()
+        known = _here(span)
         journey = _find(known, name, user_id)
-        call = _call(journey, final_data, time.time())
+        call = _call(span, journey, final_data, time.time())
         call.outcome = "completed" if success else "failed"
-        _note(known, journey, call, "journey.end")
+        _note(span, known, journey, call, "journey.end")
         known.forget(journey)
 
 
 user_journey = UserJourney()
 
 
-def _here() -> Here:
-    return here(create=True) or Here()
+def _here(span: Span) -> Here:
+    return here(segment_of(span.get_span_context()), create=True) or Here()
 
 
 def _find(known: Here, name: str | None, user_id: Any) -> Journey:
@@ -161,22 +169,27 @@ def _find(known: Here, name: str | None, user_id: Any) -> Journey:
     return journey
 
 
-def _call(journey: Journey, data: Mapping[str, Any] | None, at: float) -> Call:
-    context = get_current_span().get_span_context()
+def _call(span: Span, journey: Journey, data: Mapping[str, Any] | None, at: float) -> Call:
+    context = span.get_span_context()
     return Call(_new_id(), at, journey, _plain(data), (context.trace_id, context.span_id))
 
 
-def _note(known: Here, journey: Journey, call: Call, event: str) -> None:
-    span = get_current_span()
+def _note(span: Span, known: Here, journey: Journey, call: Call, event: str) -> None:
     if call.step is not None:
         journey.step = call.step
     if span.is_recording():
-        attributes = _attributes(journey, call)
-        span.set_attributes(attributes)
-        span.add_event(event, {**attributes, **{f"journey.data.{key}": value for key, value in call.data.items()}})
+        attributes: dict[str, Any] = _attributes(journey, call)
+        if len(attributes) == 1:  # half the price
+            span.set_attribute(*next(iter(attributes.items())))
+        elif attributes:
+            span.set_attributes(attributes)
+        for key, value in call.data.items():
+            attributes[f"journey.data.{key}"] = value
+        span.add_event(event, attributes)
         if journey.id is None:
             call.span = span
-        link(span, journey.last)
+        if journey.last is not None:
+            link(span, journey.last)
     if journey.id is None:
         call.ended = known.ended
     if call.place[0]:
@@ -199,9 +212,9 @@ def _attributes(journey: Journey, call: Call) -> dict[str, str]:
     return {name: value for name, value in named.items() if value is not None}
 
 
-def link(span: Any, last: tuple[int, int] | None) -> None:
+def link(span: Any, last: tuple[int, int]) -> None:
     """Join *span* to the journey's step before, unless that is in the same trace."""
-    if last is None or last[0] == span.get_span_context().trace_id:
+    if last[0] == span.get_span_context().trace_id:
         return
     context = SpanContext(last[0], last[1], is_remote=True, trace_flags=TraceFlags(TraceFlags.SAMPLED))
     span.add_link(context, {"sentry.link.type": "previous_trace"})
@@ -233,12 +246,15 @@ def _user_key(user: Any) -> str | None:
         if isinstance(user, UUID):
             user = str(user)
         else:
-            from otel_sentry.errors import user_fields
-
             user = (user_fields(user) or {}).get("id")
             if user is None:
                 return None
-    return blake2b(_short(user).encode("utf-8", "surrogatepass"), digest_size=12).hexdigest()
+    return _hashed(_short(user))
+
+
+@lru_cache(maxsize=1024)
+def _hashed(user: str) -> str:
+    return blake2b(user.encode("utf-8", "surrogatepass"), digest_size=12).hexdigest()
 
 
 def _plain(data: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -248,7 +264,7 @@ def _plain(data: Mapping[str, Any] | None) -> dict[str, Any]:
     found: dict[str, Any] = {}
     size = 0
     for key, value in islice(data.items(), MAX_DATA):
-        plain = value[:_MAX_TEXT] if type(value) is str else value if _is_simple(value) else _of_more(value)
+        plain = cut(value, _MAX_TEXT) if type(value) is str else value if _is_simple(value) else _of_more(value)
         size += len(plain) if isinstance(plain, str) else 20
         if size > _MAX_DATA_SIZE:
             break
@@ -264,10 +280,8 @@ def _of_more(value: Any) -> Any:
             return f"<{type(value).__name__} of {len(value)}>"
     elif isinstance(value, int):
         return "<int>"  # Python refuses to write those as text
-    from otel_sentry.logs import value_of
-
     plain = value_of(value)
-    return plain[:_MAX_TEXT] if isinstance(plain, str) else plain
+    return cut(plain, _MAX_TEXT) if isinstance(plain, str) else plain
 
 
 def _is_simple(value: Any) -> bool:

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from otel_sentry import guard
-from otel_sentry.privacy import scrub
 
 #: Names of metrics in one process.
 MAX_NAMES = 200
@@ -18,6 +17,8 @@ MAX_SERIES = 1000
 #: Labels of one measurement, and characters of a value.
 _MAX_LABELS = 10
 _MAX_TEXT = 100
+#: Characters that are scrubbed before it is cut to these: half a secret is not recognised.
+_MAX_READ = 1000
 
 OTHER = "other"
 
@@ -60,18 +61,20 @@ def _value(name: str, known: dict[str, dict[str, str]], label: str, text: str) -
                 f"more than {MAX_VALUES} values of the label {label} of {name}; further ones are '{OTHER}'",
             )
             return OTHER
-        clean = values[text] = str(scrub({label: text}, pii=False).get(label, OTHER))
+        from otel_sentry.privacy import scrub  # at the first value, and not at start-up
+
+        clean = values[text] = str(scrub({label: text}, pii=False).get(label, OTHER))[:_MAX_TEXT]
     return clean
 
 
 def _text(value: Any) -> str:
     if type(value) is str:
-        return value[:_MAX_TEXT]
+        return value[:_MAX_READ]
     if type(value) is bool:
         return "true" if value else "false"
     from otel_sentry.logs import value_of  # rarely needed, and not at start-up
 
-    return str(value_of(value))[:_MAX_TEXT]
+    return str(value_of(value))[:_MAX_READ]
 
 
 def reset() -> None:

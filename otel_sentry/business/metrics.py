@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 SCOPE = "otel_sentry.business"
 #: Measurements that wait before callers help with them, and at which they are dropped: inside of a signal handler that
 #: interrupted us there is no helping.
-_HELP_FROM = 1000
+_HELP_FROM = 10_000
 _MAX_WAITING = 20_000
 #: Those that say which variant of a rollout was at work.
 _BY_ROLLOUT = frozenset(metric.name for metric in METRICS.values() if "rollout" in metric.labels)
@@ -47,7 +47,7 @@ _PLAIN = tuple(base * 10**power for power in range(-2, 10) for base in (1, 2.5, 
 
 
 _waiting: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
-_asked = False  # the worker has been asked to look
+_asked: object = None  # the worker's queue that holds our question to look
 _here = threading.local()
 #: (kind, name) -> the instrument of the provider in `_made_by`.
 _instruments: dict[tuple[str, str], Any] = {}
@@ -94,23 +94,36 @@ def later(function: Callable[..., None], *args: Any) -> None:
     _waiting.append((function, args))
     if len(_waiting) > _HELP_FROM:
         drain(2)
-    elif not _asked:
-        _asked = True
+    elif _asked is not worker.queue():
+        _asked = worker.queue()
         if not worker.submit(_on_worker):
-            _asked = False
+            _asked = None
 
 
 def _on_worker() -> None:
     global _asked
-    _asked = False  # first: who puts something down from now on asks again
+    _asked = None  # first: who puts something down from now on asks again
     drain()
     daily.ask()
 
 
-def settle() -> None:
+def settle(deadline: float = math.inf) -> None:
     """Record what waits, here; what only the store can keep is handed to the worker. Before a flush, and at exit."""
-    drain()
+    flush(deadline)
     daily.ask(now=True)
+
+
+def flush(deadline: float) -> None:
+    """Record what waits, here, until *deadline* (monotonic)."""
+    while _waiting and time.monotonic() < deadline and not getattr(_here, "inside", False):
+        drain(100)
+
+
+def close(deadline: float) -> None:
+    """`flush`, for the last time: what is left is counted as lost."""
+    flush(deadline)
+    counters.lost("network_error", "trace_metric", len(_waiting))
+    _waiting.clear()
 
 
 def drain(limit: int | None = None) -> None:
@@ -225,7 +238,7 @@ def reset() -> None:
     """Forget what waits (a forked child: it is the parent's to send)."""
     global _asked
     _waiting.clear()
-    _asked = False
+    _asked = None
 
 
 if hasattr(os, "register_at_fork"):

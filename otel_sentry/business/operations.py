@@ -15,7 +15,7 @@ from otel_sentry import ambient, guard
 from otel_sentry.ambient import AMBIENT_KEY, Ambient, Business
 from otel_sentry.blocks import Block, Opened, plain_name
 from otel_sentry.business import metrics
-from otel_sentry.trace.segment import Segment, current_segment
+from otel_sentry.trace.segment import Segment, segment_of
 
 #: Seconds; by operation, module and outcome (ok, error). It counts the operations too.
 DURATION = "business.operation.duration"
@@ -56,10 +56,11 @@ class tag_business_operation(Block[None]):
 
     def _open(self) -> Opened:
         business = self._business
-        if business.module is None:
-            business = replace(business, module=_running_module(current_segment()) or self._package)
-        context = otel_context.set_value(AMBIENT_KEY, Ambient(ambient.current().user, business))
         span = get_current_span()
+        segment = segment_of(span.get_span_context())
+        if business.module is None:
+            business = replace(business, module=_running_module(segment) or self._package)
+        context = otel_context.set_value(AMBIENT_KEY, Ambient(ambient.current(segment).user, business))
         if span.is_recording():
             span.set_attributes(business.attributes())
         started = time.perf_counter()

@@ -41,6 +41,7 @@ class _State:
         self.pause = _FIRST_PAUSE_S
         self.failures = 0  # rounds of trying that ended with `Unavailable`
         self.busy = False
+        self.awake = False  # it has been woken, or has not gone to sleep yet
         self.probing = False  # what was put off is being tried again
         self.wake: Any = None  # the thread's: a binary semaphore, held while there is nothing new
         self.may_start = deque([True])  # who pops it is the thread
@@ -66,7 +67,7 @@ def submit(function: Callable[..., Any], *args: Any) -> bool:
     state.jobs.append((function, args))
     if state.may_start:
         _start(state)
-    elif not state.busy:
+    elif not state.awake:
         _wake(state)
     return True
 
@@ -93,9 +94,13 @@ def flush(timeout: float) -> bool:
 
 
 def close(timeout: float) -> None:
-    """`flush`, for the last time: what is left is counted as lost."""
-    if not flush(timeout):
-        counters.lost("network_error", _CATEGORY, _drop(_state))
+    """`flush`, for the last time: what is left is counted as lost, and one line says so."""
+    if flush(timeout):
+        return
+    left = _state.busy + _drop()
+    counters.lost("network_error", _CATEGORY, left)
+    if left:
+        guard.say(f"business calls lost: {left} (the store was away, or time ran out)")
 
 
 def probing() -> bool:
@@ -103,10 +108,18 @@ def probing() -> bool:
     return _state.probing
 
 
-def _drop(state: _State) -> int:
+def queue() -> object:
+    """What `submit` puts calls into; another one after a fork, and after `close` has dropped some."""
+    return _state
+
+
+def _drop() -> int:
+    global _state
+    state, _state = _state, _State()
     count = state.waiting()
     state.jobs.clear()
     state.aside.clear()
+    _wake(state)  # its thread ends
     return count
 
 
@@ -201,6 +214,7 @@ def _done(job: _Job) -> bool:
 
 def _wait(state: _State) -> None:
     """Sleep until a `submit`, a flush, or the next try."""
+    state.awake = False  # first: who puts something down from now on wakes us
     if state.jobs:
         return
     if state.aside:
@@ -210,6 +224,7 @@ def _wait(state: _State) -> None:
 
 
 def _wake(state: _State) -> None:
+    state.awake = True
     try:
         state.wake.release()
     except (RuntimeError, ValueError, AttributeError):  # it was not held: a wake-up is under way; or no thread yet

@@ -17,6 +17,7 @@ from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 from otel_sentry import ambient, counters, guard
 from otel_sentry.trace import buffer, rules, totals, tracestate
 from otel_sentry.trace.item import SegmentItem, encoder
+from otel_sentry.trace.locks import make_reentrant
 from otel_sentry.trace.sampler import RATE_ATTRIBUTE, SentrySampler
 from otel_sentry.trace.segment import NO_DECISION, Segment, remote_of, table
 from otel_sentry.trace.tracestate import Decision
@@ -97,6 +98,7 @@ class SpanPipeline(SpanProcessor):
     @guard.call("span start")
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         """Join the span to its segment, or begin one."""
+        make_reentrant(span)
         segment = self._join(span, parent_context) if self._collect else table.get(span.get_span_context())
         if self._copy_ambient:
             attributes = ambient.attributes_for(segment, parent_context, self._copy_ambient)

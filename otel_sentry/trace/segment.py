@@ -159,8 +159,8 @@ class Segment:
         self.extra: Callable[[bool], Mapping[str, Any]] | None = None
         #: id(exception) -> (span id, parent span id) of the innermost span that saw it; dropped with the segment.
         self.seen_exceptions: dict[int, tuple[int, int | None]] = {}
-        #: What code has left by `otel_sentry.ambient.crumb`; None: nothing yet.
-        self.crumbs: deque[Any] | None = None
+        #: What code has left (`otel_sentry.ambient.trail.Crumb`, as plain tuples); None: nothing yet.
+        self.crumbs: list[Any] | None = None
         self.event_ids: list[tuple[int, str]] = []
         #: "exited", "errored" or "crashed" (`otel_sentry.sentry.sessions`).
         self.health = "exited"

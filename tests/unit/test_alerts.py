@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import pathlib
-import re
 import threading
 import time
 import timeit
+import types
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,6 +16,7 @@ import otel_sentry
 from otel_sentry import alert_manager, runtime
 from otel_sentry.business import alerts, memory, store, worker
 from otel_sentry.business.sinks import Alert, lanes
+from tests.support import docs
 from tests.support.client import Sentry, sentry_sdk_set_up
 
 
@@ -201,6 +201,18 @@ def test_at_most_thirty_a_minute(sentry: Sentry, kept: memory.Memory) -> None:
     assert sentry.unchecked[30]["contexts"]["business_alert"]["suppressed_by_rate"] == 20
 
 
+def test_any_minute(kept: memory.Memory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whichever 60 seconds one looks at, no more than the rate are in them; what was left out takes nobody's place."""
+    now, admitted = 1000.0, list[float]()
+    monkeypatch.setattr(alerts, "time", types.SimpleNamespace(time=lambda: now))
+    for _ in range(4000):
+        now += 0.1
+        if alerts._within_rate(kept, 30):
+            admitted.append(now)
+    assert len(admitted) >= 6 * 30
+    assert all(later - first > 60 for first, later in zip(admitted, admitted[30:], strict=False))
+
+
 def test_store_away(monkeypatch: pytest.MonkeyPatch, sentry: Sentry) -> None:
     """An alert does not wait for the store: meanwhile this process keeps count itself."""
     monkeypatch.setattr(store, "get", Away)
@@ -324,11 +336,9 @@ def test_absurd_arguments(delivered: list[tuple[str, Alert]], arguments: tuple[A
         assert len(delivered) == 1
 
 
-def test_the_readmes_sample(sentry: Sentry, delivered: list[tuple[str, Alert]]) -> None:
-    """The README's alert runs as written."""
-    text = (pathlib.Path(otel_sentry.__file__).resolve().parents[1] / "README.md").read_text()
-    (sample,) = re.findall(r"```python\n(from otel_sentry import alert_manager.*?)```", text, re.DOTALL)
-    exec(sample, {})
+def test_the_pages_sample(sentry: Sentry, delivered: list[tuple[str, Alert]]) -> None:
+    """The page's alert runs as written."""
+    exec(docs.sample("docs/alerts.md", "trigger_business_alert"), {})
     settle()
     assert sentry.event["contexts"]["business_alert"]["refused"] == 41
 

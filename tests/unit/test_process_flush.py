@@ -5,7 +5,10 @@ from __future__ import annotations
 import threading
 import time
 
-from otel_sentry import process, signals
+import pytest
+
+from otel_sentry import counters, process, signals
+from otel_sentry.business import metrics, worker
 from tests.support.client import sentry_sdk_set_up
 
 
@@ -42,3 +45,30 @@ def test_one_that_hangs_costs_half_of_the_budget_and_nobody_elses_turn() -> None
         process.shutdown()
         assert fine.calls[-1] == hanging.calls[-1] == "shutdown" and sentry.sender.closed
         assert signals.others("shutdown") == [], "a second call does nothing"
+
+
+def _away() -> None:
+    raise worker.Unavailable
+
+
+def test_the_last_flush_counts_what_is_left(capsys: pytest.CaptureFixture[str]) -> None:
+    """A pool process ends after it: business calls whose store is away are counted; before that they wait on."""
+    with sentry_sdk_set_up():
+        worker.submit(_away)
+        assert not process.flush_now(0.4)
+        assert counters.snapshot() == {}
+        process.flush_now(0.4, last=True)
+        assert counters.snapshot() == {("network_error", "business"): 1}
+        assert "business calls lost: 1" in capsys.readouterr().err
+
+
+def test_what_is_measured_costs_the_exit_no_more_than_its_time() -> None:
+    """Measurements that can't be recorded in time are counted as lost."""
+    with sentry_sdk_set_up():
+        counters.reset()
+        metrics._waiting.extend([(time.sleep, (0.001,))] * 5000)
+        started = time.monotonic()
+        metrics.close(started + 0.2)
+        assert time.monotonic() - started < 2.0
+        assert counters.snapshot()["network_error", "trace_metric"] > 1000
+    counters.reset()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pathlib
 import subprocess
 import sys
 import textwrap
@@ -87,7 +88,7 @@ def test_a_full_queue_says_no_and_counts(monkeypatch: pytest.MonkeyPatch, capsys
     assert worker.flush(5.0)
 
 
-def test_what_is_left_at_the_end_is_counted() -> None:
+def test_what_is_left_at_the_end_is_counted(capsys: pytest.CaptureFixture[str]) -> None:
     """With the store away at exit, `close` takes one more try, and counts what is lost."""
 
     def store() -> None:
@@ -99,6 +100,7 @@ def test_what_is_left_at_the_end_is_counted() -> None:
     worker.close(5.0)
     assert time.monotonic() - begun < 1.0
     assert counters.snapshot() == {("network_error", "business"): 4}
+    assert "business calls lost: 4" in capsys.readouterr().err
 
 
 @pytest.mark.allow_swallowed
@@ -149,6 +151,35 @@ def test_fork_and_exit() -> None:
     command = [sys.executable, "-W", "ignore", "-c", textwrap.dedent(code)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
     assert done.stdout == "child parent exit"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_fork_during_an_import(tmp_path: pathlib.Path) -> None:
+    """A fork waits until the worker has imported what it is importing: the child does not find half a module."""
+    (tmp_path / "slow_module.py").write_text("import time; time.sleep(0.5); there = True")
+    code = f"""
+        import os, sys, time
+        sys.path.insert(0, {str(tmp_path)!r})
+        import otel_sentry.process
+        from otel_sentry import guard
+        from otel_sentry.business import worker
+        otel_sentry.process.install()
+        def use():
+            import slow_module
+            os.write(1, str(slow_module.there).encode() + b" ")
+        worker.submit(use)
+        while "slow_module" not in sys.modules:
+            time.sleep(0.01)
+        child = os.fork()
+        if child == 0:
+            worker.submit(use)
+            os._exit(0 if worker.flush(5) and not guard.swallowed else 1)
+        assert os.waitpid(child, 0)[1] == 0
+        assert worker.flush(5)
+    """
+    command = [sys.executable, "-W", "ignore", "-c", textwrap.dedent(code)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert (done.returncode, done.stdout) == (0, "True True "), done.stderr
 
 
 def test_gevent_that_patches_late() -> None:
