@@ -16,7 +16,7 @@ help:
 	@echo "make test-fast    the tests that start no server"
 	@echo "make test-matrix  all tests, on several Pythons and dependency sets"
 	@echo "make collector    build an OpenTelemetry Collector for its tests (needs Go)"
-	@echo "make lint         ruff and mypy;  make fmt: format;  make readme: its settings table"
+	@echo "make lint         ruff and mypy;  make fmt: format;  make readme: the settings tables"
 	@echo "make catalogue    write collector-config/generated/ anew"
 	@echo "make requirements resolve requirements/*.txt anew;  make clean: remove all that was made"
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from opentelemetry.sdk.resources import Resource
 
+from otel_sentry.detect import resource_attributes
 from otel_sentry.privacy import scrub
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ class Resources:
     def __init__(self, settings: Settings) -> None:
         self._pii = settings.send_default_pii
         self._preset = settings.preset
+        self._pid = os.getpid()
+        self._is_named = _INSTANCE in resource_attributes(os.environ)
         self._last: tuple[Resource, int, Resource] | None = None
 
     def of(self, resource: Resource) -> Resource:
@@ -35,9 +38,10 @@ class Resources:
         if self._preset == "datadog" and _ENVIRONMENT in attributes:
             # Agents before 7.58 know `env` by its former name only.
             attributes.setdefault("deployment.environment", attributes[_ENVIRONMENT])
-        elif self._preset == "grafana":
-            # Mimir's series of two processes would be one without it. The SDK makes one from 1.43 on.
-            attributes.setdefault(_INSTANCE, instance_id())
+        # Two processes' series would be one without it, and Prometheus saw their counters jump up and down. The SDK
+        # makes one from 1.43 on, which forked workers share.
+        if not self._is_named and (_INSTANCE not in attributes or os.getpid() != self._pid):
+            attributes[_INSTANCE] = instance_id()
         made = Resource(attributes, resource.schema_url)
         self._last = (resource, os.getpid(), made)
         return made

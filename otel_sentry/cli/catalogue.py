@@ -27,6 +27,11 @@ def run(arguments: Any) -> int:
     """Print what *arguments* (of the command line) ask for, or apply it; the exit status."""
     if arguments.backend != "sentry":
         files = render.files()
+        if arguments.backend == render.GRAFANA and render.GRAFANA not in files:
+            sys.stderr.write(
+                "otel-sentry catalogue: this needs Grafana's builder: pip install grafana-foundation-sdk\n"
+            )
+            return 2
         if arguments.backend not in files:
             sys.stderr.write(f"otel-sentry catalogue: expected sentry, {', '.join(files)}\n")
             return 2

@@ -61,12 +61,19 @@ def render(backends: Sequence[str], role: str = "single") -> str:
         "receivers": KAFKA_RECEIVERS if role == "gateway" else (RECEIVER,),
         "processors": [one for one in PROCESSORS if one.name in used],
         "connectors": [one for one in CONNECTORS if one.name in used],
-        "exporters": [exporter for one in chosen for exporter in one.exporters],
+        "exporters": [_for_role(exporter, role) for one in chosen for exporter in one.exporters],
     }
     options = f"--backends {','.join(names)}" if names else ""
     options += f" --role {role}" if role != "single" else ""
     head = f"# For {', '.join(names) or 'Kafka'}. Made by: otel-sentry collector-config {options.strip()}"
     return "\n".join([head, *_sections(sections), _service(extensions, pipelines)])
+
+
+def _for_role(exporter: Component, role: str) -> Component:
+    """A gateway whose queue is full waits, and Kafka keeps the rest; alone, a backend's outage must not stop others."""
+    if role != "gateway":
+        return exporter
+    return exporter._replace(body=exporter.body.replace("block_on_overflow: false", "block_on_overflow: true"))
 
 
 def _pipelines(chosen: Sequence[Backend], role: str) -> dict[str, Pipeline]:

@@ -18,8 +18,9 @@ sending_queue:
   enabled: true
   storage: file_storage/queue
   sizer: items
-  queue_size: 500000
+  queue_size: ${env:OTELCOL_QUEUE_SIZE:-500000}
   num_consumers: 4
+  block_on_overflow: false
   batch: {flush_timeout: 1s, min_size: 1000, max_size: 5000}
 """
 

@@ -209,6 +209,26 @@ def _scale_out(
     return total, lost, sum(every.values()) - len(every), [len(one) for one in found], len(at[0] & at[1])
 
 
+def test_a_gateway_without_its_backend() -> None:
+    """The backend is away and the gateway's queue is full: it waits, Kafka keeps the rest, and all of it arrives."""
+    collector.binary()
+    port = free_port()
+    with collector.kafka() as broker:
+        broker.create("otlp_spans", "otlp_metrics", "otlp_logs")
+        env = {"KAFKA_BROKERS": broker.address, "SENTRY_OTLP": f"http://127.0.0.1:{port}", "SENTRY_PUBLIC_KEY": "k",
+               "OTELCOL_QUEUE_SIZE": "2000"}  # fmt: skip
+        with (
+            collector.collector("scale-out/agent.yaml", **env) as agent,
+            collector.collector("scale-out/gateway.yaml", **env),
+        ):
+            for body in _requests(5_000, 4, seconds=2):
+                _post(agent, body)
+            time.sleep(10)
+            with OtlpReceiver(port) as end:
+                _until(lambda: len(_ids(end.spans)) >= 20_000, 60)
+                assert len(_ids(end.spans)) == 20_000
+
+
 def test_two_gateways_behind_kafka(capsys: pytest.CaptureFixture[str]) -> None:
     """20,000 traces over two agents, a real Kafka and two gateways: no span lost, no trace split.
 

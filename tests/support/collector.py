@@ -80,12 +80,12 @@ class Collector:
             "OTELCOL_FLUSH": "1s",
             **env,
         }
-        self._process: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Start it and wait until it is healthy."""
         with self.log.open("ab") as out:
-            self._process = subprocess.Popen(
+            self.process = subprocess.Popen(
                 [binary(), "--config", str(self._config)], cwd=self._folder, env=self._env, stdout=out, stderr=out
             )
         deadline = time.monotonic() + 30
@@ -93,16 +93,16 @@ class Collector:
             with contextlib.suppress(urllib.error.URLError, OSError):
                 urllib.request.urlopen(self._health, timeout=1).close()
                 return
-            if self._process.poll() is not None or time.monotonic() > deadline:
+            if self.process.poll() is not None or time.monotonic() > deadline:
                 raise AssertionError(f"the Collector did not start:\n{self.log.read_text()[-4000:]}")
             time.sleep(0.1)
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
         """End it: SIGTERM in an orderly way, SIGKILL at once."""
-        if self._process is not None:
-            self._process.send_signal(how)
-            self._process.wait(60)
-            self._process = None
+        if self.process is not None:
+            self.process.send_signal(how)
+            self.process.wait(60)
+            self.process = None
 
 
 @contextlib.contextmanager
@@ -118,10 +118,11 @@ def collector(name: str, **env: str) -> Iterator[Collector]:
 
 
 class Kafka:
-    """A broker at *address*."""
+    """A broker at *address* that keeps its log in *folder*."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, folder: pathlib.Path) -> None:
         self.address = address
+        self.folder = folder
 
     def create(self, *topics: str) -> None:
         """Make topics. Gateways that find none get all partitions of a topic that appears later, then rebalance."""
@@ -156,7 +157,7 @@ def kafka() -> Iterator[Kafka]:
                 if process.poll() is not None or time.monotonic() > deadline:
                     raise AssertionError(f"Kafka did not start:\n{log.read_text(errors='replace')[-4000:]}")
                 time.sleep(0.2)
-            yield Kafka(f"127.0.0.1:{port}")
+            yield Kafka(f"127.0.0.1:{port}", pathlib.Path(folder, "log"))
         finally:
             process.terminate()
             try:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
 import sys
 import time
 import types
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -310,8 +311,8 @@ def test_sentry_and_the_others_get_the_same_scrubbed_values(attributes: dict[str
 # Presets
 
 
-def test_resource_of_the_presets() -> None:
-    """Datadog: `env` under both names. Grafana: an instance id where the SDK makes none, and the user's own wins."""
+def test_resource_of_the_presets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Datadog: `env` under both names. An instance id where the SDK makes none, and another one in a forked worker."""
     from otel_sentry.backends.resource import Resources, instance_id
 
     def made(preset: str, **attributes: str) -> Any:
@@ -320,7 +321,27 @@ def test_resource_of_the_presets() -> None:
 
     assert made("datadog")["deployment.environment"] == "dev"
     assert made("grafana")["service.instance.id"] == instance_id()
-    assert made("grafana", **{"service.instance.id": "mine"})["service.instance.id"] == "mine"
+    assert made("grafana", **{"service.instance.id": "the SDK's"})["service.instance.id"] == "the SDK's"
+    resources, resource = Resources(SETTINGS), Resource({"service.instance.id": "the SDK's"})
+    before = resources.of(resource).attributes["service.instance.id"]
+    child = _in_child(lambda: str(resources.of(resource).attributes["service.instance.id"]))
+    assert before == "the SDK's" != child
+    monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "service.instance.id=mine")
+    resources, resource = Resources(SETTINGS), Resource({"service.instance.id": "mine"})
+    assert _in_child(lambda: str(resources.of(resource).attributes["service.instance.id"])) == "mine"
+
+
+def _in_child(call: Callable[[], str]) -> str:
+    """What *call* returns in a forked child."""
+    read, write = os.pipe()
+    pid = os.fork()
+    if not pid:
+        os.write(write, call().encode())
+        os._exit(0)
+    os.close(write)
+    os.waitpid(pid, 0)
+    with os.fdopen(read) as end:
+        return end.read()
 
 
 _DATADOG = [
