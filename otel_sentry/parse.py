@@ -64,6 +64,10 @@ def names(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
+def words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
 def patterns(text: str) -> tuple[str, ...]:
     found = names(text)
     for pattern in found:

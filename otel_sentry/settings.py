@@ -1,6 +1,6 @@
 """Every setting, once: name, environment variables, type, default, meaning.
 
-The loader, ``otel-sentry config``, the table in the README and the error messages are all made from the fields of
+The loader, ``otel-sentry config``, the tables in the docs and the error messages are all made from the fields of
 `Settings`. Order of precedence: argument of `configure` > environment variable > preset of the environment > default.
 A value that does not parse is reported in one line (`Settings.problems`) and the default is used.
 """
@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from otel_sentry import parse
+from otel_sentry.business import thresholds
 from otel_sentry.detect import environment_of, release_of, resource_attributes, server_name_of
 from otel_sentry.trace import rules, slow
 
@@ -140,6 +141,24 @@ class Settings:
     # Privacy
     send_default_pii: bool = _row(
         False, "Send e-mail, user name, IP address, cookies.", "SENTRY_SEND_DEFAULT_PII", parse=parse.boolean
+    )
+    scrub_keys: tuple[str, ...] = _row(
+        (),
+        "Further names of secrets, by their words: `customer_ref` is in `order.customerRef` too.",
+        "OTEL_SENTRY_SCRUB_KEYS",
+        parse=parse.names,
+    )
+    scrub_values: tuple[str, ...] = _row(
+        (),
+        "Regular expressions, with blanks between them (`\\s` inside); what matches is filtered, in every text.",
+        "OTEL_SENTRY_SCRUB_VALUES",
+        parse=parse.words,
+    )
+    scrub_allow: tuple[str, ...] = _row(
+        (),
+        "Names that look like a secret's and are none: whole, or the part after the last dot.",
+        "OTEL_SENTRY_SCRUB_ALLOW",
+        parse=parse.names,
     )
 
     # Errors
@@ -477,6 +496,28 @@ class Settings:
         "Strings in the data of business metrics that become labels, e.g. `signup_source`; keep their values few.",
         "OTEL_SENTRY_METRIC_LABELS",
         parse=parse.names,
+    )
+
+    # Security (business.md 6)
+    security: bool = _row(
+        True,
+        "Security events of Django: audit trail, counters, patterns, alerts.",
+        "OTEL_SENTRY_SECURITY",
+        parse=parse.boolean,
+    )
+    security_patterns: tuple[tuple[str, tuple[int, float]], ...] = _row(
+        (),
+        "When a security pattern breaks out, as `<pattern>=<events>/<seconds>,...`; 0 turns one off.",
+        "OTEL_SENTRY_SECURITY_PATTERNS",
+        parse=thresholds.security_patterns,
+        shown=",".join(f"{name}={count}/{seconds:g}" for name, (count, seconds) in thresholds.PATTERNS.items()),
+    )
+    audit_key: str | None = _row(
+        None,
+        "Key of the hashes in the audit trail; the same in all processes whose lines are compared.",
+        "OTEL_SENTRY_AUDIT_KEY",
+        shown="derived from Django's SECRET_KEY",
+        secret=True,
     )
 
     # Other backends
