@@ -1,4 +1,4 @@
-"""``otel-sentry config``: the table of settings, as it is in effect here, or as the README prints it."""
+"""``otel-sentry config``: the table of settings, as it is in effect here, or as the docs print it."""
 
 from __future__ import annotations
 

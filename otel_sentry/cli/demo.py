@@ -14,7 +14,7 @@ import urllib.error
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from otel_sentry.cli import tree
+from otel_sentry.cli import business, tree
 from otel_sentry.cli.receiver import Receiver
 from otel_sentry.cli.screen import Screen
 from otel_sentry.parse import spotlight
@@ -95,6 +95,7 @@ def _run(screen: Screen, port: int, keep: bool) -> int:
         with stack.running(screen, sentry, port) as running:
             visit = _Visit(screen, running, receiver)
             visit.all()
+            visit.business()
             if receiver is None:
                 with screen.step("waiting for the worker", keep=False):
                     running.finish(visit.tasks)
@@ -106,8 +107,9 @@ def _run(screen: Screen, port: int, keep: bool) -> int:
     if receiver is None:
         screen.say(where_to_look(elsewhere))
     elif not visit.problems:
-        text = f"All of it arrived: {visit.traces} traces, {visit.issues} issues."
-        screen.say(screen.paint(text, "green"))
+        kinds = (("trace", visit.traces), ("issue", visit.issues), ("alert", visit.alerts))
+        text = ", ".join(f"{number} {kind}{'s' * (number != 1)}" for kind, number in kinds)
+        screen.say("\n" + screen.paint(f"All of it arrived: {text}, and the metrics.", "green"))
     screen.say("\n" + _NEXT)
     return 1 if visit.problems else 0
 
@@ -145,6 +147,7 @@ class _Visit:
         self.tasks = 0
         self.traces = 0
         self.issues = 0
+        self.alerts = 0
 
     def all(self) -> None:
         """Take every step."""
@@ -177,7 +180,7 @@ class _Visit:
                 patience = _IMPATIENT_S if self.problems else ARRIVAL_TIMEOUT_S
                 self.receiver.wait_for(lambda _: checks.complete(step, *self._news()), patience)
         transactions, events = self._news()
-        self._show(transactions, events, step.roots)
+        self._show(transactions, events, step.roots, step.times)
         return problems + checks.missing(step, transactions, events)
 
     def _news(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -189,23 +192,62 @@ class _Visit:
         transactions: Sequence[dict[str, Any]],
         events: Sequence[dict[str, Any]],
         roots: Sequence[str] = (),
+        times: int = 1,
     ) -> None:
-        """Show the traces with one of *roots* (without any: all), the others' names, and the issues."""
+        """Show the traces with one of *roots* (without any: all), the others' names, the issues and the alerts.
+
+        Of the same thing done several *times* the last one is shown.
+        """
         others = []
+        alike = times - 1
         for trace_id, trace in tree.by_trace(transactions).items():
             if roots and not any(one.get("transaction") in roots for one in trace):
                 others.append(" ".join(str(trace[0].get("transaction")).split()))
                 continue
-            self.screen.say(self.screen.paint(f"trace {trace_id}", "dim"))
-            self.screen.say(tree.trace_tree(trace, events, paint=self.screen.paint))
             self.traces += 1
+            if alike:
+                alike -= 1
+                continue
+            before = f" (and {times - 1} like it before)" if times > 1 else ""
+            self.screen.say(self.screen.paint(f"trace {trace_id}{before}", "dim"))
+            self.screen.say(tree.trace_tree(trace, events, paint=self.screen.paint))
         if others:
             names = ", ".join(sorted(set(others)))
             self.screen.say(self.screen.paint(f"and {len(others)} other traces: {names[:100]}", "dim"))
         for event in events:
-            self.screen.say(tree.issue(event, paint=self.screen.paint))
-            self.issues += 1
+            self._show_event(event)
         self.shown = [self.shown[0] + len(transactions), self.shown[1] + len(events)]
+
+    def _show_event(self, event: dict[str, Any]) -> None:
+        if tree.alert_of(event):
+            self.alerts += 1
+            self.screen.say(tree.alert(event, paint=self.screen.paint))
+        else:
+            self.issues += 1
+            self.screen.say(tree.issue(event, paint=self.screen.paint))
+
+    def business(self) -> None:
+        """Show journey, funnel, features and operations, once Sentry has what the steps make of them."""
+        from otel_sentry.demo import checks
+        from otel_sentry.demo.traffic import BUSINESS
+
+        receiver = self.receiver
+        if receiver is None:
+            return
+        self.screen.say("\n" + self.screen.paint("What came of it for the business", "bold"))
+
+        def missing() -> list[str]:
+            items = business.items_of(receiver.items("trace_metric"))
+            return checks.missing_business(BUSINESS, receiver.transactions, items)
+
+        with self.screen.step("waiting for the metrics", keep=False), contextlib.suppress(TimeoutError):
+            receiver.wait_for(lambda _: not missing(), _IMPATIENT_S if self.problems else ARRIVAL_TIMEOUT_S)
+        items = business.items_of(receiver.items("trace_metric"))
+        self.screen.say(business.report(receiver.transactions, items, paint=self.screen.paint))
+        problems = missing()
+        for problem in problems:
+            self.screen.say(self.screen.paint(f"✗ missing: {problem}", "red"))
+        self.problems += [f"the business: {problem}" for problem in problems]
 
     def complain(self) -> None:
         """Say what is missing, with the processes' last words."""
@@ -219,7 +261,7 @@ class _Visit:
         """An issue that comes after its step, when everything was flushed, is one too many."""
         events = self._news()[1] if self.receiver is not None else []
         for event in events:
-            self.screen.say(tree.issue(event, paint=self.screen.paint))
+            self._show_event(event)
             self.problems.append(f"no more issues at the end, but {tree.exception_of(event)[0]}")
 
     def go_on(self) -> None:

@@ -105,10 +105,10 @@ def _counts(series: dict[str, daily.Entry], labels: tuple[str, ...]) -> list[str
 
 def _features(found: dict[str, dict[str, daily.Entry]]) -> list[str]:
     users = _by(found["feature.users"], ("feature",))
+    of = {" ".join((one["feature"], one.get("usage") or "-")): one["feature"] for one in map(json.loads, found["feature.used"])}
     lines = []
     for line in _counts(found["feature.used"], ("feature", "usage")):
-        feature = line.split()[1]
-        most = users.get(feature, {}).get("max")
+        most = users.get(of.get(line[10:], ""), {}).get("max")
         lines.append(line + (f"  (up to {most:g} users a day)" if most is not None else ""))
     return lines
 

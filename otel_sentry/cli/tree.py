@@ -19,7 +19,8 @@ Payload = Mapping[str, Any]
 _MAX_LABEL = 56
 _SELECT_LIST = re.compile(r"^SELECT .{16,}? FROM ")
 _MAX_CRUMBS = 4
-_PLACES = {"http.server": "web", "queue.process": "worker", "queue.task.celery": "worker"}
+#: Operation of a root -> where it runs.
+PLACES = {"http.server": "web", "queue.process": "worker", "queue.task.celery": "worker"}
 
 
 @dataclass
@@ -55,7 +56,7 @@ def trace_tree(transactions: Sequence[Payload], events: Sequence[Payload] = (), 
     for event in events:
         node = nodes.get(event.get("contexts", {}).get("trace", {}).get("span_id", ""))
         if node is not None:
-            node.errors.append(": ".join(exception_of(event)))
+            node.errors.append(_headline(event))
     lines: list[str] = []
     for node in top:
         lines.append(_line(node, paint))
@@ -66,13 +67,9 @@ def trace_tree(transactions: Sequence[Payload], events: Sequence[Payload] = (), 
 def issue(event: Payload, *, paint: Paint = plain) -> str:
     """An error event as Sentry's list of issues shows it, with where it belongs and what came before."""
     kind, value = exception_of(event)
-    trace = event.get("contexts", {}).get("trace", {})
     lines = [f"{paint('✗ ' + kind, 'red')}: {_cut(value, 100)}"]
     lines.append(f"  in {culprit_of(event)}   {paint(_handled(event), 'dim')}")
-    trace_id, span_id = trace.get("trace_id", "-"), trace.get("span_id", "-")
-    lines.append(f"  {paint('trace', 'dim')} {trace_id}  {paint('span', 'dim')} {span_id}")
-    for name, text in _context(event):
-        lines.append(f"  {paint(name, 'dim')} {text}")
+    lines += _where(event, paint)
     crumbs = event.get("breadcrumbs") or {}
     values = crumbs.get("values", []) if isinstance(crumbs, Mapping) else crumbs
     for crumb in values[-_MAX_CRUMBS:]:
@@ -80,6 +77,23 @@ def issue(event: Payload, *, paint: Paint = plain) -> str:
         text = _label(str(crumb.get("message") or _crumb_data(crumb)), "db" if category == "query" else "")
         lines.append(f"  {paint('before:', 'dim')} {category}  {text}")
     return "\n".join(lines)
+
+
+def alert_of(event: Payload) -> str:
+    """The type of a business alert; empty for every other event."""
+    return str((event.get("tags") or {}).get("alert_type") or "")
+
+
+def alert(event: Payload, *, paint: Paint = plain) -> str:
+    """A business alert: type, severity and message, its values, and where it was raised."""
+    values = dict((event.get("contexts") or {}).get("business_alert") or {})
+    severity = values.pop("severity", "-")
+    name = alert_of(event)
+    values = {key: value for key, value in values.items() if value != name}
+    lines = [f"{paint('‼ alert ' + name, 'red')}  {severity}: {_cut(exception_of(event)[1], 100)}"]
+    if values:
+        lines.append(f"  {paint('with', 'dim')} {_pairs(values)}")
+    return "\n".join(lines + _where(event, paint))
 
 
 def spans_of(transaction: Payload) -> list[dict[str, Any]]:
@@ -121,6 +135,24 @@ def culprit_of(event: Payload) -> str:
     return f"{frame.get('module')}.{frame.get('function')} ({frame.get('filename')}:{frame.get('lineno')})"
 
 
+def _headline(event: Payload) -> str:
+    kind, value = exception_of(event)
+    name = alert_of(event)
+    return f"‼ alert {name}: {value}" if name else f"✗ {kind}: {value}"
+
+
+def _where(event: Payload, paint: Paint) -> list[str]:
+    trace = event.get("contexts", {}).get("trace", {})
+    lines = [
+        f"  {paint('trace', 'dim')} {trace.get('trace_id', '-')}  {paint('span', 'dim')} {trace.get('span_id', '-')}"
+    ]
+    return lines + [f"  {paint(name, 'dim')} {text}" for name, text in _context(event)]
+
+
+def _pairs(values: Payload) -> str:
+    return ", ".join(f"{name}={_cut(str(value), 40)}" for name, value in values.items() if value and name != "type")
+
+
 def _context(event: Payload) -> Iterable[tuple[str, str]]:
     if event.get("transaction"):
         yield "transaction", str(event["transaction"])
@@ -129,10 +161,7 @@ def _context(event: Payload) -> Iterable[tuple[str, str]]:
         yield "user", str(user["id"])
     business = (event.get("contexts") or {}).get("business_context") or {}
     if business:
-        yield (
-            "business",
-            ", ".join(f"{name}={_cut(str(value), 40)}" for name, value in business.items() if value and name != "type"),
-        )
+        yield "business", _pairs(business)
 
 
 def _handled(event: Payload) -> str:
@@ -149,7 +178,7 @@ def _add(transaction: Payload, nodes: dict[str, _Node]) -> _Node:
     """Make the nodes of one transaction; its root."""
     made = [_node(span) for span in spans_of(transaction)]
     root = made[0]
-    root.place = _PLACES.get(root.op, "")
+    root.place = PLACES.get(root.op, "")
     known = {node.id for node in made}
     for node in made:
         if node is not root and node.parent not in known:  # its parent was dropped: it still belongs here
@@ -215,7 +244,7 @@ def _below(node: _Node, indent: str, paint: Paint) -> list[str]:
         last = index == len(entries) - 1
         branch = paint(indent + ("└─ " if last else "├─ "), "dim")
         if isinstance(entry, str):
-            lines.append(branch + paint(f"✗ {_cut(entry, 100)}", "red"))
+            lines.append(branch + paint(_cut(entry, 100), "red"))
             continue
         lines.append(branch + _line(entry, paint))
         lines += _below(entry, indent + ("   " if last else "│  "), paint)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from otel_sentry.cli import tree
-from otel_sentry.demo.traffic import Step
+from otel_sentry.cli import business, tree
+from otel_sentry.demo.traffic import Business, Step
 
 Payload = Mapping[str, Any]
 
@@ -14,7 +14,8 @@ Payload = Mapping[str, Any]
 def complete(step: Step, transactions: Sequence[Payload], events: Sequence[Payload]) -> bool:
     """Is there as much as *step* makes (so that waiting longer is of no use)?"""
     names = [str(one.get("transaction")) for one in transactions]
-    return len(events) >= len(step.issues) and all(names.count(name) >= step.roots.count(name) for name in step.roots)
+    enough = all(names.count(name) >= step.roots.count(name) * step.times for name in step.roots)
+    return len(events) >= len(step.issues) + len(step.alerts) and enough
 
 
 def missing(step: Step, transactions: Sequence[Payload], events: Sequence[Payload]) -> list[str]:
@@ -22,6 +23,7 @@ def missing(step: Step, transactions: Sequence[Payload], events: Sequence[Payloa
     problems = []
     by_name = {str(one.get("transaction")): one for one in transactions}
     problems += [f"transaction {name}" for name in step.roots if name not in by_name]
+    problems += _wrong_number(step, transactions)
     found = [by_name[name] for name in step.roots if name in by_name]
     if len({_trace_of(one) for one in found}) > 1:
         problems.append("one trace: " + ", ".join(f"{one['transaction']} is in {_trace_of(one)}" for one in found))
@@ -36,7 +38,20 @@ def missing(step: Step, transactions: Sequence[Payload], events: Sequence[Payloa
         problems.append(
             f"{step.at_least_ms:.0f} ms, but {found[0]['transaction']} took {_milliseconds(found[0]):.0f} ms"
         )
-    return problems + _wrong_issues(step, found, events)
+    alerts = [event for event in events if tree.alert_of(event)]
+    issues = [event for event in events if not tree.alert_of(event)]
+    all_of_it = [one for one in transactions if one.get("transaction") in step.roots]
+    return problems + _wrong_issues(step, all_of_it, issues) + _wrong_alerts(step, all_of_it, alerts)
+
+
+def _wrong_number(step: Step, transactions: Sequence[Payload]) -> list[str]:
+    """What is done several times makes as many traces."""
+    problems = []
+    for name in step.roots if step.times > 1 else ():
+        traces = {_trace_of(one) for one in transactions if one.get("transaction") == name}
+        if traces and len(traces) != step.times:
+            problems.append(f"{step.times} traces of {name} (there are {len(traces)})")
+    return problems
 
 
 def _wrong_parents(found: Sequence[Payload]) -> list[str]:
@@ -49,31 +64,77 @@ def _wrong_parents(found: Sequence[Payload]) -> list[str]:
     return problems
 
 
+#: HTTP status -> that of the transaction, where it is not ok.
+_ANSWERS = {402: "invalid_argument", 403: "permission_denied"}
+
+
 def _wrong_status(step: Step, found: Sequence[Payload]) -> list[str]:
-    """A root that fails with an unhandled error says so; every other is ok."""
+    """A root that fails with an unhandled error says so, the first one what it answered; every other is ok."""
     failing = step.roots[-1] if set(step.issues) & {"ZeroDivisionError", "ExportFailed"} else None
     problems = []
     for one in found:
         status = one["contexts"]["trace"].get("status")
-        expected = "internal_error" if one["transaction"] == failing else "ok"
+        answer = _ANSWERS.get(step.status, "ok") if one["transaction"] == step.roots[0] else "ok"
+        expected = "internal_error" if one["transaction"] == failing else answer
         if status != expected:
             problems.append(f"status {expected} of {one['transaction']} (it is {status})")
     return problems
 
 
 def _wrong_issues(step: Step, found: Sequence[Payload], events: Sequence[Payload]) -> list[str]:
-    types = [tree.exception_of(event)[0] for event in events]
-    problems = [f"issue {name}" for name in step.issues if name not in types]
-    problems += [f"no issue {name}, but there is one" for name in types if name not in step.issues]
-    problems += [
-        f"one issue {name}, but there are {types.count(name)}" for name in step.issues if types.count(name) > 1
-    ]
-    spans = {span["span_id"] for one in found for span in tree.spans_of(one)}
-    for event in events:
+    return _wrong("issue", step.issues, [tree.exception_of(event)[0] for event in events], found, events)
+
+
+def _wrong_alerts(step: Step, found: Sequence[Payload], events: Sequence[Payload]) -> list[str]:
+    return _wrong("alert", step.alerts, [tree.alert_of(event) for event in events], found, events)
+
+
+def _wrong(
+    what: str, expected: Sequence[str], names: Sequence[str], found: Sequence[Payload], events: Sequence[Payload]
+) -> list[str]:
+    problems = [f"{what} {name}" for name in expected if name not in names]
+    problems += [f"no {what} {name}, but there is one" for name in names if name not in expected]
+    problems += [f"one {what} {name}, but there are {names.count(name)}" for name in expected if names.count(name) > 1]
+    spans = {(_trace_of(one), span["span_id"]) for one in found for span in tree.spans_of(one)}
+    for name, event in zip(names, events, strict=True):
         trace = event.get("contexts", {}).get("trace", {})
-        if found and (trace.get("trace_id") != _trace_of(found[0]) or trace.get("span_id") not in spans):
-            problems.append(f"issue {tree.exception_of(event)[0]} on a span of its trace")
+        if found and (trace.get("trace_id"), trace.get("span_id")) not in spans:
+            problems.append(f"{what} {name} on a span of its trace")
     return problems
+
+
+def missing_business(wanted: Business, transactions: Sequence[Payload], items: Sequence[Payload]) -> list[str]:
+    """What is missing or wrong of the journey, the funnel, the features and the operations, one line each."""
+    found = [(name, [step.name for step in steps]) for name, steps in business.journeys(transactions).values()]
+    problems = []
+    if found != [(wanted.journey, list(wanted.steps))]:
+        problems.append(f"one journey {wanted.journey} with {', '.join(wanted.steps)} (there is {found})")
+    ends = _values(business.summed(items, "journey.completed", "name", "outcome"), wanted.journey)
+    if ends != {wanted.outcome: 1}:
+        problems.append(f"journey {wanted.journey} {wanted.outcome} once (it is {ends})")
+    users = _values(business.latest(items, "funnel.users", "funnel", "step"), wanted.funnel)
+    if users != wanted.users:
+        problems.append(f"funnel {wanted.funnel} with {dict(wanted.users)} (it is {users})")
+    uses = _values(business.summed(items, "feature.used", "feature", "usage"), wanted.feature)
+    if uses != wanted.uses:
+        problems.append(f"feature {wanted.feature} with {dict(wanted.uses)} (it is {uses})")
+    operations = business.summed(items, "business.operation.duration", "operation", "outcome")
+    for (name, outcome), number in wanted.operations.items():
+        times = _values(operations, name).get(outcome, 0)
+        if times != number:
+            problems.append(f"operation {name} {outcome} {number} times (it is {times:g} times)")
+    for what, metric, label, expected in (
+        ("logins", "auth.login", "outcome", wanted.logins),
+        ("security incidents", "security.incident", "kind", wanted.incidents),
+    ):
+        counted = {one.name: sum(one.values.values()) for one in business.summed(items, metric, label)}
+        if counted != expected:
+            problems.append(f"{what} {dict(expected)} (they are {counted})")
+    return problems
+
+
+def _values(told: Iterable[business.Told], name: str) -> dict[str, float]:
+    return next((one.values for one in told if one.name == name), {})
 
 
 def _texts(transaction: Payload) -> Iterable[str]:

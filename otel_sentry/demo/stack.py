@@ -40,10 +40,15 @@ _NEEDED = {
     "opentelemetry.instrumentation.psycopg": "opentelemetry-instrumentation-psycopg",
 }
 
-#: Of the caller's environment, what would make the studio's processes something else than the demo.
+#: Of the caller's environment, what would make the studio's processes something else than the demo, or page somebody.
 _NOT_PASSED_ON = (
     "DJANGO_SETTINGS_MODULE",
     "ENVIRONMENT",
+    "OTEL_SENTRY_ALERT_SINKS",
+    "OTEL_SENTRY_METRICS",
+    "OTEL_SENTRY_SECURITY",
+    "OTEL_SENTRY_SECURITY_PATTERNS",
+    "OTEL_SENTRY_STORE",
     "OTEL_SDK_DISABLED",
     "OTEL_TRACES_SAMPLER",
     "OTEL_TRACES_SAMPLER_ARG",

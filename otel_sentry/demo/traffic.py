@@ -14,6 +14,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from otel_sentry.business.thresholds import PATTERNS
+
 _TIMEOUT_S = 30.0
 
 
@@ -66,8 +68,9 @@ class Visitor:
 class Step:
     """One thing that the visitor does.
 
-    *roots* are the transactions it must make, all of one trace; *issues* the exception types, all of them;
-    *spans* are pieces of text, each to be found in a span of the trace; *absent* the opposite.
+    *roots* are the transactions it must make, all of one trace; *issues* the exception types, all of them; *alerts*
+    the types of the business alerts; *spans* are pieces of text, each to be found in a span of the trace; *absent* the
+    opposite. What *act* does several *times* makes as many traces.
     """
 
     title: str
@@ -75,9 +78,16 @@ class Step:
     status: int
     roots: tuple[str, ...]
     issues: tuple[str, ...] = ()
+    alerts: tuple[str, ...] = ()
+    times: int = 1
     spans: tuple[str, ...] = ()
     absent: tuple[str, ...] = ()
     at_least_ms: float = 0.0
+
+
+def mp4() -> bytes:
+    """A video of no length."""
+    return struct.pack(">I4s4sI", 16, b"ftyp", b"isom", 0) + struct.pack(">I4s", 8, b"mdat")
 
 
 def png(width: int, height: int) -> bytes:
@@ -91,6 +101,15 @@ def png(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
 
 
+def _guess(visitor: Visitor) -> int:
+    """Somebody else tries passwords on her account."""
+    stranger = Visitor(visitor.url)
+    statuses = {stranger.post("/accounts/login/", username="ada", password=f"guess-{n}") for n in range(_GUESSES)}
+    return statuses.pop() if len(statuses) == 1 else 0
+
+
+#: The last one is the one that tells of it.
+_GUESSES = PATTERNS["brute_force_account"][0]
 _CREATE, _SHOW, _RENDER = "POST /posts/", "GET /posts/<int:post_id>/", "posts.tasks.render_post"
 
 #: In this order, against an empty database: the first post has the id 1.
@@ -100,14 +119,30 @@ STEPS = (
         lambda visitor: visitor.post("/accounts/signup/", username="ada", password="a-long-password"),
         201,
         ("POST /accounts/signup/",),
+        spans=("accounts_member", "registration", "signed_up"),
+    ),
+    Step(
+        "Somebody tries passwords on her account: an alert",
+        _guess,
+        403,
+        ("POST /accounts/login/",),
+        alerts=("brute_force_account",),
+        times=_GUESSES,
         spans=("accounts_member",),
     ),
     Step(
-        "She posts a picture; the worker renders it",
-        lambda visitor: visitor.upload("/posts/", {"title": "Poster", "kind": "image"}, "a.png", png(640, 480)),
+        "She posts a video, her first post; the worker renders it",
+        lambda visitor: visitor.upload("/posts/", {"title": "Teaser", "kind": "video"}, "a.mp4", mp4()),
         201,
         (_CREATE, _RENDER),
-        spans=('INSERT INTO "posts_post"', 'INSERT INTO "posts_rendition"', 'UPDATE "posts_post"'),
+        spans=(
+            'INSERT INTO "posts_post"',
+            'INSERT INTO "posts_rendition"',
+            'UPDATE "posts_post"',
+            "post_creation",
+            "first_post",
+            "published",
+        ),
     ),
     Step(
         "The post's page: not in the cache",
@@ -165,4 +200,42 @@ STEPS = (
         ("POST /posts/<int:post_id>/export/", "posts.tasks.export_post"),
         issues=("ExportFailed",),
     ),
+    Step(
+        "She wants to upgrade, but the card is refused: an alert",
+        lambda visitor: visitor.post("/accounts/upgrade/", card_token="tok_chargeDeclined"),
+        402,
+        ("POST /accounts/upgrade/",),
+        alerts=("payment_failed",),
+        spans=("accounts_member",),
+    ),
 )
+
+
+@dataclass(frozen=True)
+class Business:
+    """What all steps together must make of journey, funnel, feature and operations: {by what: how many}."""
+
+    journey: str
+    steps: tuple[str, ...]
+    outcome: str
+    funnel: str
+    users: Mapping[str, int]
+    feature: str
+    uses: Mapping[str, int]
+    operations: Mapping[tuple[str, str], int]
+    logins: Mapping[str, int]
+    incidents: Mapping[str, int]
+
+
+BUSINESS = Business(
+    journey="user_onboarding",
+    steps=("signed_up", "first_post", "published"),
+    outcome="completed",
+    funnel="user_onboarding",
+    users={"signed_up": 1, "first_post": 1},
+    feature="post_creator",
+    uses={"video_created": 1, "image_created": 1},
+    operations={("registration", "ok"): 1, ("post_creation", "ok"): 2, ("payment", "error"): 1},
+    logins={"ok": 1, "failed": _GUESSES},
+    incidents={"brute_force_account": 1},
+)  # fmt: skip

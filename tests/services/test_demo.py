@@ -57,8 +57,8 @@ def read_until(demo: subprocess.Popen[str], piece: str) -> str:
     raise AssertionError(f"it ended without {piece!r}:\n{read}")
 
 
-def test_demo_shows_every_trace_and_issue(folder: Path) -> None:
-    """All traces and issues are on the screen, the first within a minute; status 0; nothing is left."""
+def test_demo_shows_everything(folder: Path) -> None:
+    """Traces, issues, alerts and the business are on the screen, the first within a minute; nothing is left."""
     started = time.monotonic()
     demo = start(folder)
     assert demo.stdout is not None
@@ -72,9 +72,33 @@ def test_demo_shows_every_trace_and_issue(folder: Path) -> None:
         assert f"{number}. {step.title}" in text
     assert re.search(r"POST /posts/  http\.server  ok .*\[web\]", text)
     assert re.search(r"   └─ posts\.tasks\.render_post  queue\.process  ok .*\[worker\]", text)
-    assert text.count("\n✗ ") == 3
-    assert f"All of it arrived: {len(traffic.STEPS)} traces, 3 issues." in text
+    assert text.count("\n✗ ") == 3 and text.count("\n‼ alert ") == 2
+    traces = sum(step.times for step in traffic.STEPS)
+    assert f"All of it arrived: {traces} traces, 3 issues, 2 alerts, and the metrics." in text
+    assert_business(text)
     assert list(folder.iterdir()) == []
+
+
+def assert_business(text: str) -> None:
+    """The journey over two processes, the funnel with what it loses, features, operations, incidents and alerts."""
+    assert "‼ alert brute_force_account  critical: Brute force against one account: 10 failed logins" in text
+    assert "‼ alert payment_failed  critical: the card provider refused the charge" in text
+    assert "tok_" not in text and "guess" not in text
+    business = text[text.index("What came of it for the business") :]
+    for pattern in (
+        r"journey    user_onboarding  completed\n"
+        r"├─ signed_up   \+0\.0 s  POST /accounts/signup/  \[web\]  trace \w{8}…\n"
+        r"├─ first_post  \+\d+\.\d s  POST /posts/  \[web\]  trace (\w{8})…\n"
+        r"└─ published   \+\d+\.\d s  posts\.tasks\.render_post  \[worker\]  trace \1…\n",
+        r"funnel     user_onboarding  users, today\n├─ signed_up   1\n├─ first_post  1\n"
+        r"└─ upgraded    0  100% drop-off\n",
+        r"feature    post_creator  video_created 1, image_created 1\n",
+        r"operation  registration  ok 1\n",
+        r"operation  payment  error 1\n",
+        r"logins     failed  10\n",
+        r"incident   brute_force_account  1\n",
+    ):
+        assert re.search(pattern, business), business
 
 
 def test_demo_sends_to_a_dsn_of_yours(folder: Path, receiver: Receiver) -> None:

@@ -9,4 +9,5 @@ from . import views
 urlpatterns = [
     path("signup/", views.signup),
     path("login/", views.log_in),
+    path("upgrade/", views.upgrade),
 ]

@@ -12,6 +12,19 @@ class UnsupportedMedia(ValueError):
     """The upload is not a file that the studio can show."""
 
 
+def check_video(upload: IO[bytes]) -> None:
+    """Take MP4 only.
+
+    Raises:
+        UnsupportedMedia: it is none.
+
+    """
+    head = upload.read(8)
+    upload.seek(0)
+    if head[4:] != b"ftyp":
+        raise UnsupportedMedia("the upload is not an MP4")
+
+
 def dimensions(upload: IO[bytes]) -> tuple[int, int]:
     """Width and height of a PNG, in pixels.
 

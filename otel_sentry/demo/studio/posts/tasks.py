@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 
+from accounts import onboarding
 from celery import shared_task
 from django.core.cache import cache
 
@@ -22,8 +23,8 @@ class ExportFailed(Exception):
 
 
 @shared_task
-def render_post(post_id: int) -> int:
-    """Render a post at every width; how many renditions it has then."""
+def render_post(post_id: int, *, is_first: bool = False) -> int:
+    """Render a post (its author's first?) at every width; how many renditions it has then."""
     with tag_business_operation("render_post", module="posts", post_id=post_id):
         post = Post.objects.select_related("author").get(pk=post_id)
         content = post.upload.read() if post.upload else post.body.encode()
@@ -35,6 +36,8 @@ def render_post(post_id: int) -> int:
         post.save(update_fields=["status"])
         cache.delete(post.cache_key)
         cache.set("posts:last-rendered", post_id)
+    if is_first:
+        onboarding.done()
     logger.info("post %s is rendered", post_id)
     return len(WIDTHS)
 

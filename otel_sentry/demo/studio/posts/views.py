@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from typing import Any
 
+from accounts import onboarding
 from django.core.cache import cache
 from django.core.files.uploadedfile import UploadedFile
 from django.db import IntegrityError, transaction
@@ -13,7 +15,7 @@ from django.shortcuts import get_object_or_404
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_GET, require_POST
 
-from otel_sentry import capture_custom_exception, tag_business_operation
+from otel_sentry import business_metrics, capture_custom_exception, tag_business_operation
 
 from . import media, tasks
 from .models import Like, Post
@@ -21,7 +23,7 @@ from .models import Like, Post
 
 @csrf_exempt
 @require_POST
-@tag_business_operation("create_post", module="posts")
+@tag_business_operation("post_creation", module="posts")
 def create_post(request: HttpRequest) -> JsonResponse | HttpResponseBadRequest:
     """Make a post from a form (with or without an upload) or from JSON, and have it rendered."""
     try:
@@ -37,10 +39,24 @@ def create_post(request: HttpRequest) -> JsonResponse | HttpResponseBadRequest:
     upload = request.FILES.get("upload")
     if upload is not None:
         _attach(post, upload)
+    is_first = post.author is not None and not post.author.posts.exists()
     with transaction.atomic():
         post.save()
-        transaction.on_commit(lambda: tasks.render_post.delay(post.pk))
+        transaction.on_commit(functools.partial(_created, post, is_first))
     return JsonResponse({"id": post.pk}, status=201)
+
+
+def _created(post: Post, is_first: bool) -> None:
+    """The post is in the database: count it, and have it rendered."""
+    business_metrics.track_feature_usage(
+        feature_name="post_creator",
+        usage_type=f"{post.kind}_created",
+        user_id=post.author_id,
+        usage_data={"file_size": post.upload.size if post.upload else 0},
+    )
+    if is_first:
+        onboarding.reached("first_post", post.author)
+    tasks.render_post.delay(post.pk, is_first=is_first)
 
 
 def _fields(request: HttpRequest) -> dict[str, Any]:
@@ -55,11 +71,14 @@ def _fields(request: HttpRequest) -> dict[str, Any]:
 def _attach(post: Post, upload: UploadedFile) -> None:
     """Keep the upload if the studio can show it; a post without it is better than none."""
     try:
-        post.width, post.height = media.dimensions(upload)
+        if post.kind == Post.Kind.VIDEO:
+            media.check_video(upload)
+        else:
+            post.width, post.height = media.dimensions(upload)
     except media.UnsupportedMedia as exc:
         capture_custom_exception(
             exc,
-            context={"operation": "create_post", "content_type": upload.content_type, "size": upload.size},
+            context={"operation": "post_creation", "content_type": upload.content_type, "size": upload.size},
             tags={"error_type": "upload"},
         )
     else:
