@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import time
@@ -12,11 +13,13 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
 from otel_sentry.cli.receiver import Receiver
 from otel_sentry.demo import servers
+from tests.support import mall
 from tests.support.relay import assert_relay_ok
 from tests.support.studio import BIN, LAUNCHER
 
@@ -177,3 +180,95 @@ def test_building_an_event_runs_no_query(site: str, receiver: Receiver) -> None:
     assert "not evaluated" in variables["rows"]
     (transaction,) = receiver.transactions
     assert transaction["spans"] == []
+
+
+# --- Fifty users at once, in requests and in their tasks; the mall of tests/apps/parity ---
+
+NAMES = [f"user{number:02}x" for number in range(50)]
+ODD = [name for name in NAMES if name[-2] in "13579"]  # these fail
+GUNICORN = ["gunicorn", "mall.wsgi", "--bind", "127.0.0.1:{port}", "--log-level", "warning"]
+#: A server whose requests interleave in one process, the pool of a worker whose tasks do, and the view.
+CROWDS = {
+    "threads": ([*GUNICORN, "--threads", "50"], ["threads", "-c", "25"], "talk"),
+    "greenlets": ([*GUNICORN, "-k", "gevent"], ["gevent", "-c", "25"], "talk"),
+    "asyncio": (["uvicorn", "mall.asgi:application", "--port", "{port}"], None, "talk-async"),
+}
+
+
+@pytest.fixture(scope="module")
+def users_database(postgres_url: str) -> Iterator[str]:
+    with mall.database(postgres_url, *NAMES) as url:
+        yield url
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("crowd", CROWDS)
+def test_nothing_carries_data_of_two(
+    crowd: str, receiver: Receiver, users_database: str, valkey_url: str, tmp_path: pathlib.Path
+) -> None:
+    """Fifty users at once: each event, transaction and log has the marks of one user only, and each trace has one."""
+    web, pool, view = CROWDS[crowd]
+    port = servers.free_port()
+    more = {"OTEL_SENTRY_LOGS": "1", "SENTRY_SEND_DEFAULT_PII": "1"}
+    with mall.processes(tmp_path, mall.environ(receiver, users_database, valkey_url, **more)) as running:
+        running.start([LAUNCHER, *(part.format(port=port) for part in web)])
+        if pool is not None:
+            worker = [LAUNCHER, "celery", "-A", "mall.tasks", "worker", "-l", "INFO", "--without-gossip",
+                      "--without-mingle", "-P", *pool]  # fmt: skip
+            running.wait_for(running.start(worker), r"celery@\S+ ready")
+        _wait_for_port(port)
+        browsers = {name: mall.Browser(port) for name in NAMES}
+        with ThreadPoolExecutor(50) as visitors:
+            list(visitors.map(lambda name: browsers[name].enter(name), NAMES))
+            receiver.wait_for(lambda one: sum("enter" in t["transaction"] for t in one.transactions) == 50, 20)
+            receiver.clear()
+            answers = list(visitors.map(lambda name: browsers[name].ask(f"/{view}/{name}/"), NAMES))
+        assert [name for name, status in zip(NAMES, answers, strict=True) if status == 500] == ODD, running.text()
+        each = 1 if pool is None else 2
+        receiver.wait_for(lambda one: len(one.transactions) >= each * 50 and len(one.events) >= each * len(ODD), 30)
+    everything = {"event": receiver.events, "transaction": receiver.transactions, "log": _logs(receiver)}
+    _one_user_each(everything, each)
+
+
+def _wait_for_port(port: int) -> None:
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            mall.Browser(port).ask("/nowhere/")
+            return
+        except OSError:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+
+
+def _logs(receiver: Receiver) -> list[dict[str, Any]]:
+    """The records of the view and of the task; others name users in passing (an access log, "Task ... received")."""
+    found = [one for payload in receiver.items("log") for one in payload["items"]]
+    return [one for one in found if re.search(r"user\d\dx", one["body"]) and "/" not in one["body"]]
+
+
+def _one_user_each(everything: dict[str, list[dict[str, Any]]], each: int) -> None:
+    """*each*: the number of places (view, task) that every user has been in."""
+    owners: dict[str, str] = {}
+    ids: dict[str, str] = {}
+    counts: dict[tuple[str, str], int] = {}
+    for kind, items in everything.items():
+        for one in items:
+            marks = set(re.findall(r"user\d\dx", json.dumps(one)))
+            assert len(marks) == 1, (kind, marks, one)
+            (name,) = marks
+            trace = one.get("trace_id") or one["contexts"]["trace"]["trace_id"]
+            assert owners.setdefault(trace, name) == name, (kind, trace)
+            attributes = one.get("attributes") or {}
+            user_id = (one.get("user") or {}).get("id") or (attributes.get("user.id") or {}).get("value")
+            if user_id is not None:
+                assert ids.setdefault(name, str(user_id)) == str(user_id)
+            if kind != "log" or re.search("begins|ends", one["body"]):  # not what Celery says of a failed task
+                counts[kind, name] = counts.get((kind, name), 0) + 1
+            if kind == "event":
+                assert f"crumb of {name}" in [crumb["message"] for crumb in one["breadcrumbs"]["values"]]
+            elif kind == "transaction":
+                assert f"speech of {name}" in [span.get("description") for span in one["spans"]]
+    assert sorted(ids) == NAMES and len(set(ids.values())) == len(NAMES) == len(owners)
+    wanted = {("transaction", name): each for name in NAMES} | {("log", name): 2 * each for name in NAMES}
+    assert counts == wanted | {("event", name): each for name in ODD}

@@ -90,6 +90,8 @@ def test_schedule(store: Store, key: str) -> None:
     """`due` gives what is due, in its order, once."""
     for member, at in (("late", 200.0), ("second", 20.0), ("first", 10.0)):
         store.schedule(key, member, at, 60)
+    store.schedule(key, "never", 15.0, 60)
+    store.unschedule(key, "never")
     assert store.due(key, 100.0, 10) == ["first", "second"]
     assert store.due(key, 100.0, 10) == []
 

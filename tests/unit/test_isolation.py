@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import sentry_sdk
+from opentelemetry.trace import SpanKind
 
 from otel_sentry.sentry import client, events
 from otel_sentry.sentry.isolation import drop
@@ -43,7 +44,17 @@ def test_requests_on_one_thread(sentry: Sentry) -> None:
     capture(raised(ValueError("outside")))
     assert users(sentry) == ["alice", None, None]
     assert [(event.get("tags") or {}).get("only") for event in sentry.events] == ["one", None, None]
-    assert [len(event["breadcrumbs"]["values"]) for event in sentry.events] == [1, 0, 0]
+    assert [len(event["breadcrumbs"]["values"]) for event in sentry.events] == [2, 0, 0]
+
+
+def test_requests_begin_with_an_empty_trail(sentry: Sentry) -> None:
+    """What the process logged before is of others (Celery's "Task ... received"); a plain block keeps it."""
+    sentry_sdk.add_breadcrumb(message="of another task")
+    for kind in (SpanKind.CONSUMER, SpanKind.INTERNAL):
+        with sentry.tracer.start_as_current_span("one", kind=kind):
+            capture(raised(ValueError(kind.name)))
+    found = [[crumb["message"] for crumb in event["breadcrumbs"]["values"]] for event in sentry.events]
+    assert ["of another task" in messages for messages in found] == [False, True]
 
 
 def test_the_applications_own_capture(sentry: Sentry) -> None:
