@@ -232,10 +232,14 @@ def tracer() -> Tracer:
 
 def end_span(span: Span, exc: BaseException | None) -> None:
     """End a span as OpenTelemetry's own context manager does: what leaves it, other than an orderly end, is a fault."""
-    if isinstance(exc, Exception) and span.is_recording():
-        span.record_exception(exc)
-        span.set_status(Status(StatusCode.ERROR, f"{type(exc).__name__}: {exc}"))
-    span.end()
+    try:
+        if isinstance(exc, Exception) and span.is_recording():
+            words = type(exc).__name__
+            if guard.outcome(span.record_exception, exc) is None:  # else its text can't be had
+                words += f": {exc}"
+            span.set_status(Status(StatusCode.ERROR, words))
+    finally:
+        span.end()
 
 
 def name_of(function: Callable[..., Any]) -> str:

@@ -5,6 +5,7 @@ The launcher's way in is `distro`.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import os
 from typing import TYPE_CHECKING, Any
@@ -285,6 +286,11 @@ def _amend(current: Runtime, settings: dict[str, Any]) -> None:
         guard.say(problem)
     if loaded.dsn != current.settings.dsn:
         guard.say("the DSN stays the one of the first set-up; set SENTRY_DSN instead of passing another one")
+        overrides["dsn"] = current.settings.dsn
+        loaded = load(None, **overrides)
+    origins = current.settings.origins
+    inits = {name: by for name, by in origins.items() if by == "sentry_sdk.init" and name not in settings}
+    loaded = dataclasses.replace(loaded, origins={**loaded.origins, **inits})
     current.overrides, current.settings = overrides, loaded
     _scrub_by(loaded)
     guard.set_debug(loaded.debug)

@@ -19,6 +19,8 @@ from otel_sentry._version import __version__
 #: Keys that one span names, and the characters of each.
 MAX_KEYS = 50
 MAX_KEY = 200
+#: Values whose sizes are added up: a list of more may be one value, and is looked at on the caller's time.
+MAX_VALUES = 1_000
 
 _inside: ContextVar[bool] = ContextVar("otel_sentry_cache", default=False)
 
@@ -66,9 +68,21 @@ def size_of(value: Any) -> int | None:
     if isinstance(value, str):
         return len(value) if value.isascii() else None
     if isinstance(value, (list, tuple)):
-        sizes = [size_of(item) for item in value if item is not None]
-        return None if not sizes or None in sizes else sum(size for size in sizes if size is not None)
+        return _size_of_all(value)
     return None
+
+
+def _size_of_all(values: Sequence[Any]) -> int | None:
+    if len(values) > MAX_VALUES:
+        return None
+    total: int | None = None
+    for value in values:
+        size = None if isinstance(value, (list, tuple)) else size_of(value)
+        if size is not None:
+            total = (total or 0) + size
+        elif value is not None:
+            return None
+    return total
 
 
 def describe(span: trace.Span, *, hit: bool | None = None, size: int | None = None) -> None:

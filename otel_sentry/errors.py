@@ -44,9 +44,7 @@ def capture_unhandled(
         return None
     from otel_sentry.sentry.client import capture_exception
 
-    return capture_exception(
-        exc, handled=handled, mechanism=mechanism, fingerprint=fingerprint, tags=tags, more=more
-    )
+    return capture_exception(exc, handled=handled, mechanism=mechanism, fingerprint=fingerprint, tags=tags, more=more)
 
 
 @guard.call("capture_custom_exception")

@@ -13,14 +13,10 @@ from typing import Any
 
 from otel_sentry import guard, privacy, runtime
 from otel_sentry.convention.naming import MAX_TEXT
-from otel_sentry.logs import MARK, TraceContextFilter, extra_of, message_of, value_of
+from otel_sentry.logs import CONTEXT_FIELDS, MARK, TraceContextFilter, extra_of, message_of, value_of
 from otel_sentry.sentry.envelope import dumps, plain
 
 _add_context = TraceContextFilter().filter
-_CONTEXT = (
-    "trace_id", "span_id", "trace_sampled", "service", "environment",
-    "user_id", "user_type", "business_operation", "business_module",
-)  # fmt: skip
 #: For people: what a line shows of its context, where it is known.
 _SHOWN = (
     ("trace_id", "trace"), ("span_id", "span"), ("user_id", "user"), ("user_type", "type"),
@@ -50,7 +46,7 @@ class JsonFormatter(logging.Formatter):
         """The line, without a newline at its end."""
         with guard.block("JsonFormatter"):
             return dumps(self._fields(_with_context(record))).decode()
-        return dumps({"level": record.levelname, "logger": record.name, "message": str(record.msg)[:MAX_TEXT]}).decode()
+        return dumps({"level": record.levelname, "logger": record.name, "message": _at_least(record)}).decode()
 
     def _fields(self, record: logging.LogRecord) -> dict[str, Any]:
         pii = _pii()
@@ -61,7 +57,8 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": privacy.scrub_text(message_of(record), pii=pii),
         }
-        found.update({key: values[key] for key in _CONTEXT if key in values[MARK] and values[key] not in ("", None)})
+        ours = [key for key in CONTEXT_FIELDS if key in values[MARK]]
+        found.update({key: values[key] for key in ours if values[key] not in ("", None)})
         if found.get("trace_id") is None:
             found.pop("trace_sampled", None)
         if self._datadog or (self._datadog is None and _preset() == "datadog"):
@@ -97,9 +94,10 @@ class TextFormatter(logging.Formatter):
             message = message_of(shown)
             shown.msg, shown.args = message, ()
             setattr(shown, "otel_sentry_context", _context_text(shown))
-            shown.exc_text = None  # of another formatter, which may not have scrubbed it
+            if shown.exc_info:
+                shown.exc_text = None  # of another formatter
             return privacy.scrub_text(super().format(shown)[: 8 * MAX_TEXT], pii=_pii())
-        return f"{record.levelname} {record.name} {str(record.msg)[:MAX_TEXT]}"
+        return f"{record.levelname} {record.name} {_at_least(record)}"
 
 
 def _with_context(record: logging.LogRecord) -> logging.LogRecord:
@@ -108,6 +106,11 @@ def _with_context(record: logging.LogRecord) -> logging.LogRecord:
     if MARK not in vars(copied):
         _add_context(copied)
     return copied
+
+
+def _at_least(record: logging.LogRecord) -> str:
+    """The message, where the rest of the record is odd."""
+    return privacy.scrub_text(record.msg if isinstance(record.msg, str) else f"<{type(record.msg).__name__}>")
 
 
 def _context_text(record: logging.LogRecord) -> str:

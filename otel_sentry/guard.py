@@ -36,8 +36,8 @@ def say(line: str) -> None:
     try:
         sys.stderr.write(f"otel-sentry: {line}\n")
         sys.stderr.flush()
-    except (OSError, ValueError, AttributeError):  # closed, detached or missing stderr (daemons, pythonw)
-        pass
+    except (OSError, ValueError, AttributeError, RuntimeError):
+        pass  # closed, detached or missing (daemons, pythonw), or a signal handler of ours interrupted a write to it
 
 
 def say_once(key: str, line: str) -> None:

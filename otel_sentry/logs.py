@@ -25,6 +25,11 @@ from otel_sentry.trace.segment import current_segment
 
 #: On a record that `TraceContextFilter` has seen: the names of the fields that are its own.
 MARK = "_otel_sentry"
+#: What the filter puts on a record.
+CONTEXT_FIELDS = (
+    "trace_id", "span_id", "trace_sampled", "service", "environment",
+    "user_id", "user_type", "business_operation", "business_module",
+)  # fmt: skip
 _RECORD_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _PRIMITIVE = frozenset({str, int, float, bool})
 #: Types of the standard library whose `str` runs no code of the user's.
@@ -61,7 +66,10 @@ class TraceContextFilter(logging.Filter):
         """Add the fields; always True."""
         values = vars(record)
         before = values.get(MARK, ())
-        found = {key: value for key, value in _context_fields().items() if key not in values or key in before}
+        fields: dict[str, Any] = dict.fromkeys(CONTEXT_FIELDS, "")
+        with guard.block("TraceContextFilter"):
+            fields = _context_fields()
+        found = {key: value for key, value in fields.items() if key not in values or key in before}
         values.update(found)
         values[MARK] = tuple(found)
         return True

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from types import FrameType
 
-from otel_sentry import counters, guard, runtime, signals
+from otel_sentry import counters, frames, guard, runtime, signals
 from otel_sentry.trace.segment import table
 
 _installed = False
@@ -41,9 +41,9 @@ def _before_fork() -> None:
     deadline = time.monotonic() + _IMPORT_S
     here = threading.get_ident()
     with guard.block("fork"):
-        while len(sys._current_frames()) > 1 and time.monotonic() < deadline:
+        while len(frames.current()) > 1 and time.monotonic() < deadline:
             time.sleep(0)  # whoever waits for the interpreter has its turn now, not between the look and the fork
-            if not any(_imports_for_us(frame) for thread, frame in sys._current_frames().items() if thread != here):
+            if not any(_imports_for_us(frame) for thread, frame in frames.current().items() if thread != here):
                 break
             time.sleep(0.001)
 
@@ -51,11 +51,10 @@ def _before_fork() -> None:
 def _imports_for_us(frame: FrameType | None) -> bool:
     """Is a thread inside of an import that code of ours began?"""
     importing = False
-    while frame is not None:
-        if importing and frame.f_globals.get("__name__", "").startswith("otel_sentry"):
+    for one in frames.stack(frame):
+        if importing and one.f_globals.get("__name__", "").startswith("otel_sentry"):
             return True
-        importing = importing or frame.f_code.co_filename == "<frozen importlib._bootstrap>"
-        frame = frame.f_back
+        importing = importing or one.f_code.co_filename == "<frozen importlib._bootstrap>"
     return False
 
 
@@ -144,12 +143,12 @@ def _within(seconds: float, *functions: Callable[[], object]) -> bool:
     if functions and seconds <= 0:
         return False
     deadline = time.monotonic() + seconds
-    started = [_start(function) for function in functions]
+    started = [start(function) for function in functions]
     return all(finished.wait(max(0.0, deadline - time.monotonic())) for finished in started)
 
 
-def _start(function: Callable[[], object]) -> threading.Event:
-    """Run *function* in a thread of its own; the event says when it is done."""
+def start(function: Callable[[], object]) -> threading.Event:
+    """Run *function* in a thread of its own, at exit too; the event says when it is done."""
     finished = threading.Event()
 
     def run() -> None:
@@ -169,7 +168,7 @@ def _start(function: Callable[[], object]) -> threading.Event:
 
 
 class _Parked:
-    """A thread that waits for the one thing to do at exit."""
+    """A thread that waits for what there is to do at exit."""
 
     def __init__(self) -> None:
         self._function: Callable[[], None] = lambda: None
@@ -178,8 +177,10 @@ class _Parked:
         _thread.start_new_thread(self._main, ())
 
     def _main(self) -> None:
-        self._go.acquire()
-        self._function()
+        while True:
+            self._go.acquire()
+            self._function()
+            _parked.append(self)
 
     def do(self, function: Callable[[], None]) -> None:
         self._function = function
@@ -190,10 +191,11 @@ _parked: list[_Parked] = []
 
 
 def prepare_exit() -> None:
-    """See to it that each other backend can be flushed in a thread at exit, where none can be started any more."""
+    """See to it that each other backend and alert sink has a thread at exit, where none can be started any more."""
     current = runtime.get()
     if current is not None:
-        _park(len(_other_backends(current, "shutdown")) + len(signals.others("shutdown")))
+        sinks = {pair.partition("=")[2] for pair in current.settings.alert_sinks}
+        _park(len(_other_backends(current, "shutdown")) + len(signals.others("shutdown")) + len(sinks))
 
 
 def _park(count: int) -> None:

@@ -448,9 +448,7 @@ class Settings:
         "OTEL_SENTRY_VERY_SLOW_REQUEST_MS",
         parse=parse.number(0, 1e9),
     )
-    slow_task_ms: float = _row(
-        30_000.0, "The same for a task.", "OTEL_SENTRY_SLOW_TASK_MS", parse=parse.number(0, 1e9)
-    )
+    slow_task_ms: float = _row(30_000.0, "The same for a task.", "OTEL_SENTRY_SLOW_TASK_MS", parse=parse.number(0, 1e9))
     slow_query_ms: float = _row(
         500.0, "The same for a database query.", "OTEL_SENTRY_SLOW_QUERY_MS", parse=parse.number(0, 1e9)
     )

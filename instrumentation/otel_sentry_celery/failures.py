@@ -23,7 +23,8 @@ def of_signal(kwargs: dict[str, Any]) -> BaseException | None:
     exc = _raised(kwargs.get("exception"))
     # contrib tests `throws` against billiard's wrapper, never finds it and marks the span as failed.
     # Reject arrives here from the main process, for tasks that acknowledge late.
-    expected = (*(getattr(kwargs.get("sender"), "throws", None) or ()), Ignore, Reject, Retry)
+    # `throws` may be one class, as Celery has it.
+    expected = (getattr(kwargs.get("sender"), "throws", None) or (), Ignore, Reject, Retry)
     return None if exc is None or isinstance(exc, expected) or _is_second_report(exc) else exc
 
 

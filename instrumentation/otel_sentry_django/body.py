@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from opentelemetry.context import attach, detach
+from opentelemetry.context import attach, detach, get_current
 
 from otel_sentry import errors, guard
 
@@ -41,6 +41,11 @@ class _Steps:
     def enter(self) -> Any:
         self._is_begun = True
         return attach(self._context)
+
+    def leave(self, token: Any) -> None:
+        """A span that is open across a `yield` is the current one again in the next step."""
+        self._context = get_current()
+        detach(token)
 
     def within(self, close: Callable[[], None]) -> Callable[[], None]:
         """A generator's `finally` belongs to the request too."""
@@ -94,7 +99,7 @@ class _Body:
             self._steps.failed(exc)
             raise
         finally:
-            detach(token)
+            self._steps.leave(token)
 
 
 class _AsyncBody:
@@ -116,4 +121,4 @@ class _AsyncBody:
             self._steps.failed(exc)
             raise
         finally:
-            detach(token)
+            self._steps.leave(token)

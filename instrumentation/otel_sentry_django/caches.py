@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -104,19 +104,17 @@ def _wrapped(original: Callable[..., Any], method: Method) -> Callable[..., Any]
 def _keys(method: Method, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], list[str]]:
     """The arguments, and the keys in them. A generator of keys can be read once only: it is replaced by a list."""
     keys: list[str] = []
+    if method.argument is None:
+        return args, keys
+    given: Any = args[0] if args else kwargs.get(method.argument)
+    if method.many and isinstance(given, Iterable) and not isinstance(given, Collection):
+        given = list(given)  # not in the guard: what it raises is the program's
+        if args:
+            args = (given, *args[1:])
+        else:
+            kwargs[method.argument] = given
     with guard.block("django cache keys"):
-        if method.argument is None:
-            return args, keys
-        given: Any = args[0] if args else kwargs.get(method.argument)
-        if not method.many:
-            return args, [_shown(given)]
-        if not isinstance(given, Collection):
-            given = list(given)
-            if args:
-                args = (given, *args[1:])
-            else:
-                kwargs[method.argument] = given
-        keys = [_shown(key) for key in given]
+        keys = [_shown(key) for key in given] if method.many else [_shown(given)]
     return args, keys
 
 

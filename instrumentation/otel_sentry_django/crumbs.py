@@ -14,6 +14,7 @@ from time import time
 from typing import Any
 
 import wrapt
+from asgiref.sync import iscoroutinefunction
 
 from otel_sentry import guard
 from otel_sentry.trace.segment import Segment, current_segment
@@ -121,7 +122,8 @@ def decorators(module: Any) -> None:
 
     @functools.wraps(make)
     def user_passes_test(test_func: Callable[[Any], Any], *args: Any, **kwargs: Any) -> Any:
-        return make(test_func if inspect.iscoroutinefunction(test_func) else _test(test_func), *args, **kwargs)
+        # asgiref's, as Django asks: taken for sync, the coroutine of a callable object would pass for True.
+        return make(test_func if iscoroutinefunction(test_func) else _test(test_func), *args, **kwargs)
 
     setattr(user_passes_test, _MARK, True)
     module.user_passes_test = user_passes_test

@@ -77,10 +77,10 @@ def _around(owner: Any, name: str, before: Callable[..., None]) -> None:
         return
 
     @functools.wraps(call)
-    def wrapper(*args: Any, **kwargs: Any) -> Any:
+    def wrapper(*secrets: Any, **kwargs: Any) -> Any:  # by name, too: one of them is a password (`backends`)
         if _on:
-            before(*args, **kwargs)
-        return call(*args, **kwargs)
+            before(*secrets, **kwargs)
+        return call(*secrets, **kwargs)
 
     setattr(wrapper, _MARK, True)
     setattr(owner, name, wrapper)
@@ -226,9 +226,11 @@ def _password_changed(password: Any, user: Any = None, password_validators: Any 
 def _saved(sender: Any, instance: Any, created: bool, raw: bool = False, **kwargs: Any) -> None:
     if raw:  # a fixture
         return
-    now = _flags(instance)
-    before = dict.fromkeys(now, False) if created else instance._state.__dict__.get(_MARK)
-    instance._state.__dict__[_MARK] = now
+    fields = kwargs.get("update_fields")
+    known = instance._state.__dict__.get(_MARK)
+    now = {flag: value for flag, value in _flags(instance).items() if fields is None or flag in fields}
+    before = dict.fromkeys(now, False) if created else known
+    instance._state.__dict__[_MARK] = {**(known or {}), **now}
     if created:
         _mark_new(instance)
         security.note("sign_up", "ok", Who(str(instance.pk), _address(_request())), bad=False)
@@ -327,6 +329,8 @@ def _without_body() -> None:
     segment = current_segment()
     if segment is not None and isinstance(segment.request, functools.partial):
         inner = segment.request
+        if inner.func is _describe_without_body:
+            return
         segment.request = functools.partial(_describe_without_body, *inner.args, inner=inner)
 
 

@@ -48,7 +48,7 @@ def trace_templates(module: ModuleType) -> None:
 def _render(call: Callable[..., Any], template: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """What a template includes or extends is part of it. Outside of any trace there is no span."""
     current = runtime.get()
-    name = getattr(template.template, "name", None) or "<string>"
+    name = str(getattr(template.template, "name", None) or "<string>")  # may be a path before Django 6
     is_off = current is not None and not current.settings.django_template_spans
     if is_off or _inside.get() or name.startswith(_WIDGETS) or not trace.get_current_span().is_recording():
         return call(*args, **kwargs)

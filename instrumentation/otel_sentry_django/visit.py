@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from timeit import default_timer
 from typing import Any
 
+from django.core.exceptions import DisallowedHost
 from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpRequest
 from django.urls import get_resolver
@@ -49,7 +50,7 @@ def of(request: HttpRequest) -> Visit | None:
 def begin(middleware: Any, request: HttpRequest) -> Visit | None:
     """Start the span and make it the current one; None where the URL is excluded."""
     excluded = middleware._excluded_urls
-    if getattr(excluded, "_excluded_urls", True) and excluded.url_disabled(request.build_absolute_uri("?")):
+    if getattr(excluded, "_excluded_urls", True) and excluded.url_disabled(_url(request)):
         return None
     is_asgi = isinstance(request, ASGIRequest)
     if is_asgi and not contrib._is_asgi_supported:
@@ -248,6 +249,15 @@ class Visit:
 def _first_name(request: HttpRequest) -> str:
     method = sanitize_method(request.method.strip())
     return "HTTP" if method == "_OTHER" else f"{method} {request.path}"
+
+
+def _url(request: HttpRequest) -> str:
+    """What the patterns of excluded URLs are asked about."""
+    try:
+        url: str = request.build_absolute_uri("?")
+    except DisallowedHost:  # Django's answer to it is a request like any other
+        url = request.path
+    return url
 
 
 def _asgi_headers(carrier: Any, names: list[str], normalise: Any) -> dict[str, Any]:

@@ -81,14 +81,13 @@ def _connecting(original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     def connect(dsn: Any, connection_factory: Any = None, **kwargs: Any) -> Any:
         connection = original(dsn, connection_factory=_traced_connection(connection_factory), **kwargs)
-        if not isinstance(connection, _Connection):  # a factory that is a function
+        if isinstance(connection, extensions.connection):  # a factory may make what it likes
             Psycopg2Instrumentor.instrument_connection(connection)
         return connection
 
     return connect
 
 
-@guard.call("psycopg2 connection", default=_Connection)
 def _traced_connection(factory: Any) -> Any:
     if factory is None or factory is extensions.connection:
         return _Connection
@@ -96,7 +95,9 @@ def _traced_connection(factory: Any) -> Any:
         return factory
     # Ours behind theirs: `DictConnection.cursor` chooses its own cursor, then comes ours.
     chosen: Any = factory
-    return _connection_class(chosen)
+    with guard.block("psycopg2 connection"):
+        chosen = _connection_class(chosen)
+    return chosen
 
 
 @functools.lru_cache(maxsize=64)

@@ -10,7 +10,7 @@ from otel_sentry.privacy import scrub_sql
 
 #: Longer statements (`execute_values` with thousands of rows) are cut before they are looked at.
 MAX_STATEMENT = 8_192
-#: Longer ones are not remembered.
+#: Of longer ones few are remembered.
 _MAX_KEPT = 4_096
 #: Semantic conventions: a summary is cut at 255 characters.
 _MAX_SUMMARY = 255
@@ -40,10 +40,10 @@ class Statement(NamedTuple):
 
 
 def read(statement: str) -> Statement:
-    """What to say of *statement*. Remembered for statements of ordinary length."""
+    """What to say of *statement*. Remembered for statements of ordinary length, and the last few long ones."""
     if len(statement) <= _MAX_KEPT:
         return _remembered(statement)
-    return _read(statement[:MAX_STATEMENT])
+    return _last(statement[:MAX_STATEMENT])
 
 
 def _read(statement: str) -> Statement:
@@ -54,6 +54,8 @@ def _read(statement: str) -> Statement:
 
 
 _remembered = functools.lru_cache(maxsize=1024)(_read)
+#: One statement is asked for three times, and reading a long one takes milliseconds.
+_last = functools.lru_cache(maxsize=8)(_read)
 
 
 def _summary(text: str, operation: str) -> str:

@@ -118,6 +118,8 @@ class Tracer(dbapi.CursorTracer[Any]):
 
     def run(self, cursor: Any, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Call, in a span."""
+        if not is_instrumentation_enabled():  # contrib would call `observed`, for the program's own span
+            return call(*args, **kwargs)
 
         def observed(*args: Any, **kwargs: Any) -> Any:
             span = trace.get_current_span()

@@ -17,7 +17,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from otel_sentry import guard
+from otel_sentry import counters, guard
 from otel_sentry.business import worker
 from otel_sentry.business.store import PREFIX, Document, Unavailable
 
@@ -27,6 +27,7 @@ _DOWN_S = 1.0
 _TRIES = 50
 #: Keys that `names` knows of, for each kind (the part of a key up to its first colon).
 _MAX_NAMES = 10_000
+_MAX_SCHEDULED = 100_000
 _AWAY = (redis.ConnectionError, redis.TimeoutError, redis.BusyLoadingError, redis.ReadOnlyError)
 
 
@@ -148,9 +149,13 @@ class RedisStore:
     def schedule(self, key: str, member: str, at: float, ttl_s: float) -> None:
         with self._asking() as client, client.pipeline() as pipe:
             pipe.zadd(PREFIX + key, {member: at})
-            pipe.zremrangebyrank(PREFIX + key, 0, -_MAX_NAMES - 1)
+            pipe.zremrangebyrank(PREFIX + key, 0, -_MAX_SCHEDULED - 1)
             pipe.pexpire(PREFIX + key, _ms(ttl_s))
-            pipe.execute()
+            counters.lost("queue_overflow", "business", pipe.execute()[1])
+
+    def unschedule(self, key: str, member: str) -> None:
+        with self._asking() as client:
+            client.zrem(PREFIX + key, member)
 
     def due(self, key: str, now: float, limit: int) -> list[str]:
         with self._asking() as client:

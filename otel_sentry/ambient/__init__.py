@@ -51,9 +51,14 @@ class Business:
         return {"operation": self.operation, "module": self.module, "details": self._plain_details()}
 
     def _plain_details(self) -> dict[str, Any]:
+        """No `str` of the program's objects: that may run a query, whose span would come back here."""
+        if not self.details:
+            return {}
+        from otel_sentry.logs import text_of
+
         return {
-            key: value if isinstance(value, _PRIMITIVE) else str(value)[:1000]
-            for key, value in islice((self.details or {}).items(), _MAX_DETAILS)
+            key: value if isinstance(value, _PRIMITIVE) else text_of(value, 1000)
+            for key, value in islice(self.details.items(), _MAX_DETAILS)
         }
 
 
@@ -175,6 +180,9 @@ def set_user(user: Any = None, /, **fields: Any) -> None:
     if segment is None:
         return
     value = {**(user_fields(user) or {}), **fields}
+    for key in ("id", "user_type"):  # once, and here: each span and log record is going to have them
+        if not isinstance(value.get(key), str | int | None):
+            value[key] = str(value[key])
     segment.user = value or None
     if value:
         get_current_span().set_attributes(user_attributes(value))
@@ -186,7 +194,7 @@ def set_business_context(operation: str, module: str | None = None, **details: A
     segment = current_segment()
     if segment is None:
         return
-    segment.business = Business(str(operation), module, details or None)
+    segment.business = Business(str(operation), None if module is None else str(module), details or None)
     get_current_span().set_attributes(segment.business.attributes())
 
 

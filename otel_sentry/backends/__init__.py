@@ -8,14 +8,16 @@ the first one's, so that no key meant for one backend reaches another.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from otel_sentry import guard, parse
 from otel_sentry.backends.outlet import Outlet
 
 if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
     from otel_sentry.settings import Settings
 
 #: Short names in `OTEL_TRACES_EXPORTER` and its like, and the entry points they stand for: HTTP, unless gRPC is set.
@@ -39,14 +41,25 @@ def outlets(names: Iterable[str], settings: Settings, signal: str = "traces") ->
         if "/" in name and not _has_endpoint(name):
             guard.say(f"OTEL_{signal.upper()}_EXPORTER={name}: set {_prefix(name)}ENDPOINT; it is left out")
             continue
-        with guard.block(f"exporter {name}"), _environment(name, settings):
+        with guard.block(f"exporter {name}"), _environment(_wanted(name, settings)):
             entry_point = next((installed[one] for one in _candidates(kind, signal) if one in installed), None)
             if entry_point is None:
                 advice = _advice(kind, signal)
                 guard.say(f"OTEL_{signal.upper()}_EXPORTER={name}: no such exporter is installed; {advice}")
                 continue
-            made.append(Outlet(name, signal, entry_point.load()()))
+            again = _maker(entry_point, _wanted(name, settings)) if kind in _OTLP else None
+            made.append(Outlet(name, signal, entry_point.load()(), again))
     return made
+
+
+def _maker(entry_point: EntryPoint, environment: dict[str, str]) -> Callable[[], Any]:
+    """Makes the same exporter once more, whatever has become of the environment."""
+
+    def make() -> Any:
+        with _environment(environment):
+            return entry_point.load()()
+
+    return make
 
 
 def rate_of(name: str, settings: Settings) -> float:
@@ -73,17 +86,26 @@ def _has_endpoint(name: str) -> bool:
     return any(key.startswith(prefix) and key.endswith("ENDPOINT") for key in os.environ)
 
 
-@contextmanager
-def _environment(name: str, settings: Settings) -> Iterator[None]:
-    """Exporters read the environment while they are made; a named one finds its own variables there and no other's."""
-    kept = {key: value for key, value in os.environ.items() if key.startswith(_THEIRS)}
-    wanted = kept
+def _theirs() -> dict[str, str]:
+    return {key: value for key, value in os.environ.items() if key.startswith(_THEIRS)}
+
+
+def _wanted(name: str, settings: Settings) -> dict[str, str]:
+    """What of OpenTelemetry's variables an exporter is to find: a named one its own, and no other's."""
+    wanted = _theirs()
     if "/" in name:
         prefix = _prefix(name)
         own = {key[len(prefix) :]: value for key, value in os.environ.items() if key.startswith(prefix)}
         wanted = {f"{_THEIRS[0]}{key}": value for key, value in own.items()}
     if settings.preset == "datadog":  # its metrics are deltas; cumulative ones lose their first point
         wanted = {_TEMPORALITY: "delta", **wanted}
+    return wanted
+
+
+@contextmanager
+def _environment(wanted: dict[str, str]) -> Iterator[None]:
+    """Exporters read the environment while they are made."""
+    kept = _theirs()
     if wanted == kept:
         yield
         return

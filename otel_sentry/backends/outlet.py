@@ -7,11 +7,12 @@ about each failure becomes one line here, said when a backend goes away.
 from __future__ import annotations
 
 import logging
+import os
 import re
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from otel_sentry import guard
@@ -36,12 +37,18 @@ outlets: list[Outlet] = []
 
 
 class Outlet:
-    """*exporter* of *signal* ("traces", "logs", "metrics") under the *name* that the user's setting gave it."""
+    """*exporter* of *signal* ("traces", "logs", "metrics") under the *name* that the user's setting gave it.
 
-    def __init__(self, name: str, signal: str, exporter: Any) -> None:
+    *again* makes it anew in a forked child, whose connections are the parent's: two processes would write into one.
+    """
+
+    def __init__(self, name: str, signal: str, exporter: Any, again: Callable[[], Any] | None = None) -> None:
         self.name = name
         self.signal = signal
         self.exporter = exporter
+        self._again = again
+        self._parents: list[Any] = []  # not let go: that might close or wait for what is the parent's
+        self._pid = os.getpid()
         self.reset()
         for kind in type(exporter).__mro__:
             if kind.__module__.startswith("opentelemetry.exporter."):
@@ -73,6 +80,8 @@ class Outlet:
         result = None
         _here.heard = ""
         with guard.block(f"exporter {self.name}"):
+            if self._pid != os.getpid():
+                self._renew()
             result = self.exporter.export(batch, **options)
         heard, _here.heard = _here.heard, None
         if getattr(result, "name", "") == "SUCCESS":
@@ -86,6 +95,12 @@ class Outlet:
             self.lose("fault" if result is None else "refused", quantity)
             return REFUSED
         return AGAIN
+
+    def _renew(self) -> None:
+        self._pid = os.getpid()
+        if self._again is not None:
+            self._parents.append(self.exporter)
+            self.exporter = self._again()
 
     def _failed(self, heard: str) -> None:
         self.trouble = scrub_text(heard)[:200] or "no reason given"

@@ -268,8 +268,8 @@ def _alert(raised: _Raised, current: Runtime, left_out: tuple[int, int]) -> Aler
         server=settings.server_name,
         release=settings.release,
         context=privacy.scrub(raised.context, pii=pii),
-        user_id=str(user["id"]) if user.get("id") is not None else None,
-        operation=business.operation if business is not None else None,
+        user_id=_shown(user.get("id"), pii),
+        operation=_shown(business.operation, pii) if business is not None else None,
         trace_id=trace_id,
         suppressed=left_out[0],
         suppressed_by_rate=left_out[1],
@@ -277,6 +277,11 @@ def _alert(raised: _Raised, current: Runtime, left_out: tuple[int, int]) -> Aler
         trace_url=_trace_url(web if current.sender else "", settings.trace_url, place),
         resolved=raised.resolved,
     )
+
+
+def _shown(value: Any, pii: bool) -> str | None:
+    """An id may be an e-mail."""
+    return None if value is None else privacy.scrub_text(text_of(value, _MAX_TYPE), pii=pii)
 
 
 def _trace_url(web: str, template: str | None, place: SpanContext) -> str | None:

@@ -209,7 +209,7 @@ def _note_open(store: Store, document: Document, at: float) -> None:
         known[document["id"]] = [document["name"], at]
         return dict(list(known.items())[-MAX_OPEN:])
 
-    store.change(f"journeys-of:{document['user']}", note, lasts)
+    store.change(f"journeys-of:{document['user']}", note, _LONGEST_S)  # others in it may last longer than this one
 
 
 def _note_anonymous(document: Document) -> None:
@@ -224,11 +224,12 @@ def _note_anonymous(document: Document) -> None:
 
 def _close(store: Store, document: Document) -> None:
     """The journey has ended just now: measure it."""
+    store.unschedule(_DUE, document["id"])
     if document["user"] is None:
         _anonymous.get(document["name"], {}).pop(document["id"], None)
     else:
         key = f"journeys-of:{document['user']}"
-        store.change(key, lambda known: _without(known, document["id"]), float(document["timeout_s"]))
+        store.change(key, lambda known: _without(known, document["id"]), _LONGEST_S)
     steps = document["steps"]
     name, outcome = document["name"], document["outcome"]
     for step, lasted in zip(steps, summary(document)["durations_s"], strict=True):
@@ -236,9 +237,7 @@ def _close(store: Store, document: Document) -> None:
             metrics.distribution("journey.step.duration", lasted, "s", name=name, step=step["step"])
     with _in_trace(steps[-1]["place"] if steps else (0, 0)):
         metrics.count("journey.completed", name=name, outcome=outcome)
-        metrics.distribution(
-            "journey.duration", document["ended"] - document["started"], "s", name=name, outcome=outcome
-        )
+        metrics.distribution("journey.duration", summary(document)["duration_s"], "s", name=name, outcome=outcome)
         if outcome != "completed":
             metrics.count("journey.drop_off", name=name, step=steps[-1]["step"] if steps else "start")
 
@@ -262,10 +261,10 @@ def _sweep(store: Store) -> None:
 
 
 def _abandon(store: Store, journey_id: str, now: float) -> None:
-    document = store.load(_key(journey_id))
-    if document is None or document["outcome"] is not None:
-        return
     by = f"sweep:{journey_id}"
+    document = store.load(_key(journey_id))
+    if document is None or (document["outcome"] is not None and document["ended_by"] != by):
+        return
 
     def change(known: Document | None) -> Document | None:
         if known is not None and known["outcome"] is None:
@@ -314,8 +313,9 @@ def summary(document: Document) -> dict[str, Any]:
         "outcome": document["outcome"],
         "implicit": document["implicit"],
         "steps": [step["step"] for step in document["steps"]],
-        "durations_s": [later - earlier for earlier, later in itertools.pairwise(times)],
-        "duration_s": (ended - times[0]) if ended is not None else None,
+        # Times of several hosts: their clocks differ.
+        "durations_s": [max(0.0, later - earlier) for earlier, later in itertools.pairwise(times)],
+        "duration_s": max(0.0, ended - times[0]) if ended is not None else None,
     }
 
 

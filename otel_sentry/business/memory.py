@@ -10,6 +10,8 @@ from collections.abc import Callable
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
+from otel_sentry import counters
+
 if TYPE_CHECKING:
     from otel_sentry.business.store import Document
 
@@ -109,6 +111,10 @@ class Memory:
         times[member] = at
         if len(times) > MAX_SCHEDULED:
             del times[min(times, key=times.__getitem__)]
+            counters.lost("queue_overflow", "business")
+
+    def unschedule(self, key: str, member: str) -> None:
+        self._scheduled.get(key, {}).pop(member, None)
 
     def due(self, key: str, now: float, limit: int) -> list[str]:
         times = self._scheduled.get(key, {})

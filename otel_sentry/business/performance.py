@@ -47,10 +47,16 @@ _MAX_TEXT = 120
 
 def on_slow(segment: Segment, span: ReadableSpan, what: str) -> None:
     """The pipeline's hook: *what* is "root" (of a slow or repeating segment), "query", "external" or "repeated"."""
-    if what == "root":
-        with trace.use_span(span, record_exception=False, set_status_on_exception=False):  # type: ignore[arg-type]
+    # A span may end where another request is at work: nothing of it belongs into that one's trail.
+    owner: Any = span if what == "root" else segment.live_root or trace.INVALID_SPAN
+    with trace.use_span(owner, record_exception=False, set_status_on_exception=False):
+        if what == "root":
             _root(segment, span)
-        return
+        else:
+            _call(span, what)
+
+
+def _call(span: ReadableSpan, what: str) -> None:
     attributes = span.attributes or {}
     if what == "repeated":
         ambient.crumb("performance", f"one query again and again: {_text(span)}", "warning")

@@ -176,5 +176,5 @@ def _write(line: str, level: int) -> None:
         signals.on_record(record)
     try:
         sys.stderr.write(line + "\n")
-    except (OSError, ValueError, AttributeError):  # closed or missing
+    except (OSError, ValueError, AttributeError, RuntimeError):  # closed, missing, or interrupted in a write
         pass

@@ -65,6 +65,9 @@ class Store(Protocol):
     def schedule(self, key: str, member: str, at: float, ttl_s: float) -> None:
         """Have `due` return *member* once, from *at* on (seconds since the epoch)."""
 
+    def unschedule(self, key: str, member: str) -> None:
+        """Have `due` not return *member*."""
+
     def due(self, key: str, now: float, limit: int) -> list[str]:
         """Scheduled members whose time has come; each is given to one caller only."""
 
@@ -94,7 +97,10 @@ def _make(setting: str | None) -> Store:
     url = (setting or _applications_own()) if setting != "memory" else None
     if url is not None:
         with guard.block("business store"):
-            return _redis(url)
+            try:
+                return _redis(url)
+            except ValueError:  # its text may quote the URL
+                guard.say_once("business_store_url", "the URL of the store is none that redis-py reads; memory is used")
     from otel_sentry.business.memory import Memory
 
     if setting is None and _forked:

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
-from otel_sentry import guard
+from otel_sentry import counters, guard
 from otel_sentry.business import daily, limits, worker
 
 #: Users that wait for the store, of all metrics together.
@@ -18,7 +18,7 @@ _KEPT_S = 2 * 86400.0
 _Series = tuple[str, str, tuple[tuple[str, str], ...]]  # day, metric, labels
 _waiting: dict[_Series, set[str]] = {}
 _lock = threading.RLock()  # re-entrant: the garbage collector may call us, too
-_asked = False
+_asked: object = None  # the worker's queue that holds our question
 #: Funnel -> its steps in their order.
 _orders: dict[str, tuple[str, ...]] = {}
 _MAX_FUNNELS = 100
@@ -41,11 +41,12 @@ def note(metric: str, labels: Mapping[str, Any], user: str, at: float) -> None:
         if not full:
             _waiting.setdefault((daily.day_of(at), metric, tuple(attributes.items())), set()).add(user[:200])
     if full:
+        counters.lost("queue_overflow", "business")
         guard.say_once("users", f"{MAX_WAITING} users wait for the store: further ones are not counted")
-    if not _asked:
-        _asked = True
+    if _asked is not worker.queue():
+        _asked = worker.queue()
         if not worker.submit(_count):
-            _asked = False
+            _asked = None
 
 
 def _count() -> None:
@@ -54,7 +55,7 @@ def _count() -> None:
     from otel_sentry.business import store
 
     with _lock:
-        taken, _waiting, _asked = _waiting, {}, False
+        taken, _waiting, _asked = _waiting, {}, None
     try:
         while taken:
             series, members = next(iter(taken.items()))
@@ -71,7 +72,7 @@ def _count() -> None:
             del taken[series]
             _tell(metric, dict(labels), number, day)
     except store.Unavailable:
-        _asked = True  # the worker calls again
+        _asked = worker.queue()  # the worker calls again
         raise
     finally:
         with _lock:
@@ -103,7 +104,7 @@ def _tell(metric: str, labels: dict[str, str], number: int, day: str) -> None:
 def reset() -> None:
     """Forget who waits (a forked child: they are the parent's to count)."""
     global _asked, _lock, _waiting
-    _lock, _waiting, _asked = threading.RLock(), {}, False
+    _lock, _waiting, _asked = threading.RLock(), {}, None
 
 
 if hasattr(os, "register_at_fork"):

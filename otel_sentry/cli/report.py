@@ -6,7 +6,7 @@ import importlib
 import json
 import math
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from otel_sentry.business import daily
@@ -23,7 +23,8 @@ def run(days: int, url: str | None) -> int:
     from otel_sentry import settings
     from otel_sentry.business import store
 
-    where = url or settings.load().store
+    loaded = settings.load()
+    where = url or loaded.store
     if not where or where == "memory":
         sys.stderr.write(
             "otel-sentry report: OTEL_SENTRY_STORE=redis://... says where the sums by day are, here and in your "
@@ -32,7 +33,8 @@ def run(days: int, url: str | None) -> int:
         return 2
     try:
         # Not `store.get()`: there is no application here whose Redis could be meant.
-        text = report(importlib.import_module("otel_sentry_redis.store").RedisStore(where), daily.last_days(days))
+        chosen = importlib.import_module("otel_sentry_redis.store").RedisStore(where)
+        text = report(chosen, daily.last_days(days), {name: getattr(loaded, name) for name in THRESHOLDS})
     except (store.Unavailable, OSError, ValueError) as exc:
         sys.stderr.write(f"otel-sentry report: the store can't be read: {type(exc).__name__}\n")
         return 1
@@ -40,8 +42,8 @@ def run(days: int, url: str | None) -> int:
     return 0
 
 
-def report(store: Any, days: list[str]) -> str:
-    """The report as text."""
+def report(store: Any, days: list[str], thresholds: Mapping[str, float] = THRESHOLDS) -> str:
+    """The report as text; *thresholds*: those in force."""
     found = {name: daily.load(store, name, days) for name in _READ}
     parts = [f"{days[0]} to {days[-1]} (UTC)\n"]
     for title, lines in (
@@ -52,7 +54,7 @@ def report(store: Any, days: list[str]) -> str:
         ("Feature usage", _features(found)),
         ("Funnels", _counts(found["funnel.step"], ("funnel", "step"))),
         ("Journeys", _counts(found["journey.completed"], ("name", "outcome"))),
-        ("Suggested thresholds", _suggestions(found)),
+        ("Suggested thresholds", _suggestions(found, thresholds)),
     ):
         parts.append(f"\n{title}\n" + "".join(f"  {line}\n" for line in lines or ["none"]))
     return "".join(parts)
@@ -105,21 +107,22 @@ def _counts(series: dict[str, daily.Entry], labels: tuple[str, ...]) -> list[str
 
 def _features(found: dict[str, dict[str, daily.Entry]]) -> list[str]:
     users = _by(found["feature.users"], ("feature",))
-    of = {" ".join((one["feature"], one.get("usage") or "-")): one["feature"] for one in map(json.loads, found["feature.used"])}
+    used = [json.loads(key) for key in found["feature.used"]]
+    features = {f"{one.get('feature') or '-'} {one.get('usage') or '-'}": one.get("feature") for one in used}
     lines = []
     for line in _counts(found["feature.used"], ("feature", "usage")):
-        most = users.get(of.get(line[10:], ""), {}).get("max")
+        most = users.get(features.get(line[10:]) or "", {}).get("max")
         lines.append(line + (f"  (up to {most:g} users a day)" if most is not None else ""))
     return lines
 
 
-def _suggestions(found: dict[str, dict[str, daily.Entry]]) -> list[str]:
+def _suggestions(found: dict[str, dict[str, daily.Entry]], thresholds: Mapping[str, float]) -> list[str]:
     """What would be slow for one in a hundred, where that is far from the threshold in force."""
     patterns = []
     for kind, name, setting, entry in _timed(found):
         if entry["n"] < _ENOUGH:
             continue
-        now, wanted = THRESHOLDS[setting], _nice(daily.quantile(entry, 0.99) * 1000)
+        now, wanted = thresholds[setting], _nice(daily.quantile(entry, 0.99) * 1000)
         if wanted > now or wanted < now / 4:
             patterns.append((kind, name, now, wanted))
     lines = [

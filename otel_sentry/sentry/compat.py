@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from otel_sentry import guard
+from otel_sentry import frames, guard
 
 #: The integrations of sentry_sdk that do what OpenTelemetry or we do: never beside ours.
 REPLACED_INTEGRATIONS = frozenset(
@@ -252,6 +252,26 @@ def profiler() -> Profiler | None:
     scheduler: Any = getattr(continuous_profiler, "_scheduler", None)
     if not getattr(scheduler, "sampled", False) or getattr(scheduler, "lifecycle", None) != "manual":
         return None
+    if frames.UNSAFE and not _sample_safely(continuous_profiler):
+        return None
     if getattr(scheduler, "pid", None) not in (None, os.getpid()) and hasattr(scheduler, "lock"):
         scheduler.lock = threading.Lock()  # of a parent process, which may have held it when it forked
     return Profiler(start_profiler, stop_profiler, get_profiler_id, get_current_thread_meta)
+
+
+class _Sys:
+    """The module `sys`, except that the stacks of the threads are copies."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(sys, name)
+
+    def _current_frames(self) -> dict[int, frames.Still | None]:
+        return {ident: frames.still(frame) for ident, frame in frames.current().items()}
+
+
+def _sample_safely(module: Any) -> bool:
+    """Let the sampling thread walk copies of the stacks: its own walk can crash Python 3.11 (see frames.py)."""
+    if not hasattr(module, "sys"):
+        return False
+    module.sys = _Sys()
+    return True

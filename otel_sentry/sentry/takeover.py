@@ -175,6 +175,7 @@ def merge(current: Runtime, given: Mapping[str, Any]) -> None:
     }
     origins = {**settings.origins, **dict.fromkeys(wanted, "sentry_sdk.init")}
     current.settings = dataclasses.replace(settings, **wanted, origins=origins)
+    current.overrides = {**current.overrides, **wanted}  # for a later `configure`
     _sampler(current, wanted, said)
     _dsn(current, given.get("dsn"), said)
     dropped = _integrations(given.get("integrations") or ())
@@ -226,6 +227,7 @@ def _dsn(current: Runtime, text: Any, said: list[str]) -> None:
 
     org_id = dsn.org_id or current.settings.org_id
     current.settings = dataclasses.replace(current.settings, dsn=str(text), org_id=org_id)
+    current.overrides = {**current.overrides, "dsn": str(text)}
     former, current.dsn = current.sender, dsn
     current.sender = make_sender(current.settings, dsn)
     former.close()

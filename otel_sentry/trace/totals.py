@@ -96,8 +96,11 @@ class Totals:
     def child(self, ns: int, span: ReadableSpan) -> None:
         """Remember a child of the root if it is one of the slowest."""
         slowest = self.slowest
-        if len(slowest) < _SLOWEST or ns > slowest[-1][0]:
-            self.slowest = sorted([*slowest, (ns, span)], key=_first, reverse=True)[:_SLOWEST]
+        place = len(slowest)
+        while place and ns > slowest[place - 1][0]:
+            place -= 1
+        if place < _SLOWEST:
+            self.slowest = [*slowest[:place], (ns, span), *slowest[place : _SLOWEST - 1]]
 
     def fields(self) -> dict[str, Any]:
         """``database_calls``, ``database_time_ms`` and so on; what did not happen is left out."""
@@ -107,10 +110,6 @@ class Totals:
                 found[f"{name}_calls"] = self.count[kind]
                 found[f"{name}_time_ms"] = round(self.ns[kind] / 1e6, 3)
         return found
-
-
-def _first(pair: tuple[int, Any]) -> int:
-    return pair[0]
 
 
 def kind_of(span: ReadableSpan) -> int | None:
@@ -274,13 +273,21 @@ def before_end(span: Any, end_time: int | None = None) -> None:
         with guard.block("totals of a root"):
             segment = segment_of(span.get_span_context())
             if segment is not None:
-                segment.summed = True
-                span.set_attributes(of_root(segment, span, ns))
+                found = of_root(segment, span, ns)
+                segment.summed = _has_room(span, len(found))
+                if segment.summed:
+                    span.set_attributes(found)
     elif ns >= limits.shortest_call:
         with guard.block("slow call"):
             kind = kind_of(span)
             if kind is not None and _slow_call(kind, ns):
                 span.set_attribute(SLOW, True)
+
+
+def _has_room(span: Any, number: int) -> bool:
+    """Past its limit the SDK drops the oldest attributes: method, route. Then only Sentry gets ours (`completed`)."""
+    most = getattr(getattr(span, "_limits", None), "max_span_attributes", None)
+    return most is None or len(span.attributes or ()) + number <= most
 
 
 def completed(segment: Segment, root: ReadableSpan) -> ReadableSpan:

@@ -249,9 +249,7 @@ def database(postgres_url: str) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def running(
-    receiver: Receiver, command: list[str], port: int, launcher: bool = True, **more: str
-) -> Iterator[None]:
+def running(receiver: Receiver, command: list[str], port: int, launcher: bool = True, **more: str) -> Iterator[None]:
     """*command*, as a rule under the launcher, until it answers; ended with SIGTERM."""
     process = subprocess.Popen(
         [str(LAUNCHER), *command] if launcher else command,

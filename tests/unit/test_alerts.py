@@ -58,6 +58,19 @@ def settle() -> None:
     assert worker.flush(5) and lanes.flush(5)
 
 
+def test_an_id_that_is_an_email(delivered: list[tuple[str, Alert]]) -> None:
+    """What sinks get of user and operation is scrubbed and bounded, as the rest."""
+    with sentry_sdk_set_up(alert_sinks="critical=slack") as sentry:
+        with sentry.tracer.start_as_current_span("job"):
+            otel_sentry.set_user("bob@example.com")
+            with otel_sentry.tag_business_operation("pay bob@example.com " + "x " * 5000):
+                alert_manager.trigger_business_alert("a", "critical", "m")
+        settle()
+    ((_, alert),) = delivered
+    assert alert.user_id == "[Filtered]"
+    assert (alert.operation or "").startswith("pay [Filtered] x") and len(alert.operation or "") <= 200
+
+
 def test_the_event(sentry: Sentry) -> None:
     """Id, message, level, fingerprint, tags and the block business_alert, scrubbed."""
     alert_id = alert_manager.trigger_business_alert(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,7 +14,7 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from otel_sentry import ambient, set_business_context, set_user, tag_business_operation
+from otel_sentry import TraceContextFilter, ambient, guard, set_business_context, set_user, tag_business_operation
 from otel_sentry.trace.pipeline import SpanPipeline
 from otel_sentry.trace.processors import BusinessSpanProcessor, UserSpanProcessor
 from otel_sentry.trace.segment import current_segment, table
@@ -46,6 +47,41 @@ def test_operation_is_on_everything_inside(rig: Any) -> None:
         "business.operation": "checkout", "business.module": "shop", "business.plan": "pro", "business.cart": "[1]",
     }  # fmt: skip
     assert found["outside"] == {}
+
+
+def test_details_run_no_code_of_the_programs(rig: Any) -> None:
+    """The text of an object (of a QuerySet: a query, and so a span that gets the details) is never asked for."""
+    tracer, exporter = rig
+
+    class Rows:
+        def __str__(self) -> str:
+            with tracer.start_as_current_span("query"):
+                return "rows"
+
+    with tracer.start_as_current_span("root"), tag_business_operation("list", module="m", rows=Rows()):
+        tracer.start_span("inside").end()
+    found = _attributes(exporter.get_finished_spans())
+    assert sorted(found) == ["inside", "root"]
+    assert "Rows" in found["inside"]["business.rows"]
+
+
+def test_a_user_without_text(rig: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """An id that can't be shown is said where it is set; no span and no log record stumbles over it later."""
+
+    class Mute:
+        def __str__(self) -> str:
+            raise ZeroDivisionError
+
+    tracer, exporter = rig
+    with tracer.start_as_current_span("root"):
+        set_user({"id": Mute()})
+        set_business_context("op", Mute())  # type: ignore[arg-type]
+        tracer.start_span("inside").end()
+        one = logging.makeLogRecord({})
+        assert TraceContextFilter().filter(one) and vars(one)["user_id"] == ""
+    assert sorted(_attributes(exporter.get_finished_spans())) == ["inside", "root"]
+    assert "set_user" in capsys.readouterr().err
+    guard.swallowed.clear()
 
 
 def test_operation_as_decorator_keeps_the_function() -> None:

@@ -344,6 +344,16 @@ def _in_child(call: Callable[[], str]) -> str:
         return end.read()
 
 
+def test_a_forked_child_makes_its_exporter_anew() -> None:
+    """The parent's holds connections, into which two processes would write."""
+    former = Exporter()
+    one = Outlet("otlp", "traces", former, Exporter)
+    assert one.send(["parent"], 1) == outlet.DELIVERED
+    told = _in_child(lambda: f"{one.send(['child'], 1)} {one.exporter is former} {one.exporter.batches}")
+    assert told == "delivered False [['child']]"
+    assert one.exporter is former and former.batches == [["parent"]]
+
+
 _DATADOG = [
     (SpanKind.SERVER, {"http.request.method": "GET", "http.route": "posts/<int:pk>/"},
      ("http.server.request", "GET /posts/<int:pk>/", "web")),

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import pathlib
-import re
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,10 +14,11 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
 import otel_sentry
-from otel_sentry import business_metrics, runtime, tag_business_operation
+from otel_sentry import business_metrics, counters, runtime, tag_business_operation
 from otel_sentry.business import daily, limits, metrics, roots, store, users, worker
 from otel_sentry.sentry import metrics_v2
 from otel_sentry.trace.segment import current_segment
+from tests.support import docs
 from tests.support.client import Sentry, sentry_sdk_set_up
 
 
@@ -96,6 +96,22 @@ def test_sentry_and_opentelemetry(sentry: Sentry, reader: InMemoryMetricReader) 
     (point,) = metric.data.data_points
     assert (metric.unit, point.sum, dict(point.attributes)) == ("s", 2.5, {"kpi": "speed"})
     assert point.exemplars[0].trace_id == span.get_span_context().trace_id
+
+
+def test_users_are_counted_after_a_close(sentry: Sentry, capsys: pytest.CaptureFixture[str]) -> None:
+    """A close that has dropped the question drops no users that come later, and too many of them are counted."""
+    held = threading.Event()
+    worker.submit(held.wait)
+    users.note("feature.users", {"feature": "a"}, "1", time.time())
+    worker.close(0.01)
+    held.set()
+    users.note("feature.users", {"feature": "a"}, "2", time.time())
+    assert items(sentry)["feature.users", "a"] == 2
+    counters.reset()
+    users._waiting["day", "m", ()] = {str(number) for number in range(users.MAX_WAITING)}
+    users.note("feature.users", {"feature": "a"}, "3", time.time())
+    assert counters.snapshot() == {("queue_overflow", "business"): 1}
+    users.reset()
 
 
 def test_off_means_sentry(reader: InMemoryMetricReader) -> None:
@@ -322,11 +338,9 @@ def test_requests_and_tasks(sentry: Sentry, reader: InMemoryMetricReader) -> Non
     assert task.attributes["outcome"] == "error" and 5 in task.explicit_bounds
 
 
-def test_the_sample_of_the_readme(sentry: Sentry) -> None:
-    """The README's sample runs, and makes the metrics that it names."""
-    text = (pathlib.Path(__file__).parents[2] / "README.md").read_text()
-    (sample,) = [one for one in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "track_kpi" in one]
-    exec(compile(sample, "README.md", "exec"), {})
+def test_the_sample_of_the_page(sentry: Sentry) -> None:
+    """The page's sample runs, and makes the metrics that it names."""
+    exec(docs.sample("docs/metrics-and-catalogue.md", "track_kpi"), {})
     assert {name for name, *_ in items(sentry)} == {
         "funnel.step", "funnel.users", "feature.used", "feature.users", "feature.value", "kpi.value", "kpi.target",
         "funnel.drop_off",

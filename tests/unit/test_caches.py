@@ -79,6 +79,7 @@ class Lazy:
         (b"123", 3), (bytearray(4), 4), (memoryview(b"12345"), 5), ("abc", 3), ("ä€", None),
         ([b"1", "22", None], 3), ([], None), ([None], None), (7, None), ({"a": 1}, None), (Lazy(), None),
         ([b"1", Lazy()], None), (None, None),
+        ([["1"]], None), (["1"] * (caches.MAX_VALUES + 1), None),
     ],
 )  # fmt: skip
 def test_size(value: Any, size: int | None) -> None:

@@ -352,3 +352,22 @@ def test_spinner_moves_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
         time.sleep(0.5)
     assert "⠙ waiting  0." in out.getvalue()
     assert out.getvalue().endswith("\r\x1b[K")
+
+
+def test_report_of_features_and_thresholds() -> None:
+    """A feature's name may have blanks; what is suggested is compared with the threshold in force."""
+    from otel_sentry.business import daily
+    from otel_sentry.business.catalogue import THRESHOLDS
+    from otel_sentry.business.memory import Memory
+    from otel_sentry.cli import report
+
+    store, days = Memory(), daily.last_days(1)
+    for name, labels, entry in (
+        ("feature.used", {"feature": "video upload", "usage": "first try"}, {"n": 5}),
+        ("feature.users", {"feature": "video upload"}, {"max": 3}),
+        ("app.request.duration", {"route": "GET /"}, {"n": 200, "sum": 600.0, "max": 3.0, "b": {"6": 200}}),
+    ):
+        store.save(f"day:{days[0]}:{name}", {json.dumps(labels): entry}, 60)
+    text = report.report(store, days, {**THRESHOLDS, "slow_request_ms": 1000.0})
+    assert "video upload first try  (up to 3 users a day)" in text
+    assert "instead of 1.0 s" in text and "OTEL_SENTRY_SLOW_MS=GET /=" in text

@@ -1,4 +1,4 @@
-"""JsonFormatter and TextFormatter: fields, context, secrets, odd objects; the README's LOGGING as written."""
+"""JsonFormatter and TextFormatter: fields, context, secrets, odd objects; the LOGGING of the docs as written."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ import pytest
 
 import otel_sentry
 from otel_sentry import JsonFormatter, TextFormatter, TraceContextFilter
+from tests.support import docs
 from tests.support.client import Sentry, sentry_sdk_set_up
 
 LOG = logging.getLogger("shop.cart")
-README = pathlib.Path(otel_sentry.__file__).resolve().parents[1] / "README.md"
 
 
 @pytest.fixture
@@ -172,6 +172,24 @@ def test_odd_objects(formatter: logging.Formatter, one: logging.LogRecord) -> No
         assert json.loads(line)["level"] == "WARNING"
 
 
+@pytest.mark.allow_swallowed
+@pytest.mark.parametrize("formatter", [JsonFormatter(), TextFormatter()], ids=["json", "text"])
+@pytest.mark.parametrize("message", ["password=hunter2secret", Odd()])
+def test_where_all_else_fails(formatter: logging.Formatter, message: Any) -> None:
+    """A record that can't be formatted is still a line, and a scrubbed one."""
+    one = record(message)
+    one.created = 1e30
+    line = formatter.format(one)
+    assert "WARNING" in line and "hunter2" not in line
+
+
+def test_a_traceback_that_came_as_text() -> None:
+    """`SocketHandler` sends the traceback as text only: it is written, scrubbed."""
+    one = record("failed")
+    one.exc_text = "Traceback: token=abcdef123456"
+    assert TextFormatter().format(one).endswith("failed\nTraceback: token=[Filtered]")
+
+
 def test_text(sentry: Sentry) -> None:
     """A plain line with what is known in brackets; nothing in brackets outside of all."""
     with sentry.tracer.start_as_current_span("job") as span, otel_sentry.tag_business_operation("checkout", "shop"):
@@ -211,11 +229,10 @@ def test_on_another_thread(sentry: Sentry, formatter: logging.Formatter) -> None
     assert f"{span.get_span_context().trace_id:032x}" in line and "paid 3" in line
 
 
-def test_readme_logging(sentry: Sentry, tmp_path: pathlib.Path) -> None:
-    """The README's LOGGING, given to dictConfig as Django does: JSON lines with trace and operation."""
-    (sample,) = re.findall(r"```python\n(LOGGING = .*?)```", README.read_text(), re.DOTALL)
+def test_documented_logging(sentry: Sentry, tmp_path: pathlib.Path) -> None:
+    """The LOGGING of docs/logging.md, given to dictConfig as Django does: JSON lines with trace and operation."""
     found: dict[str, Any] = {}
-    exec(sample, found)
+    exec(docs.sample("docs/logging.md", "LOGGING = "), found)
     stream = tmp_path / "log"
     root = logging.getLogger()
     before, level = root.handlers[:], root.level

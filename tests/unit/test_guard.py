@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 
 import pytest
 
@@ -17,6 +18,17 @@ def test_block_swallows_and_counts(capsys: pytest.CaptureFixture[str]) -> None:
             raise ValueError("boom")
     assert guard.swallowed["here"] == 3
     assert capsys.readouterr().err.splitlines() == ["otel-sentry: ignored a fault in here: ValueError: boom"]
+
+
+def test_a_line_from_a_signal_handler(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A handler that has interrupted a write to stderr can't write there: nothing is raised."""
+
+    class Busy:
+        def write(self, text: str) -> None:
+            raise RuntimeError("reentrant call inside <_io.BufferedWriter name='<stderr>'>")
+
+    monkeypatch.setattr(sys, "stderr", Busy())
+    guard.say("x")
 
 
 @pytest.mark.allow_swallowed

@@ -16,9 +16,8 @@ MODULES = sorted(path for path in ROOT.rglob("*.py") if "demo" not in path.parts
 
 PUBLIC = [
     "BusinessSpanProcessor", "JsonFormatter", "SentryPropagator", "SentrySampler", "SentrySpanProcessor",
-    "TextFormatter", "TraceContextFilter",
-    "UserSpanProcessor", "__version__", "alert_manager", "business_metrics", "capture_custom_exception", "configure", "explain", "flush", "log_business_event",
-    "monitor_performance",
+    "TextFormatter", "TraceContextFilter", "UserSpanProcessor", "__version__", "alert_manager", "business_metrics",
+    "capture_custom_exception", "configure", "explain", "flush", "log_business_event", "monitor_performance",
     "set_business_context", "set_user", "shutdown", "span", "tag_business_operation", "trace_meta", "user_journey",
 ]  # fmt: skip
 
@@ -51,8 +50,34 @@ def test_only_one_room_imports_sentry_sdk() -> None:
 
 
 def test_the_library_knows_no_framework() -> None:
-    """otel_sentry imports neither Django nor Celery (the demo app aside)."""
-    assert [path for path in MODULES if _uses(path, "django", "celery", "redis", "psycopg", "psycopg2")] == []
+    """otel_sentry, `business` too, imports no framework, driver or HTTP client of the application's (demo aside)."""
+    foreign = "django rest_framework celery kombu redis psycopg psycopg2 requests httpx aiohttp".split()
+    assert [path for path in MODULES if _uses(path, *foreign)] == []
+
+
+#: Room -> what no module of it imports. Upwards: whoever puts the parts together, other backends, the commands.
+KNOWS_NOT = {
+    "ambient": ("sentry", "business", "backends", "bootstrap", "wiring", "cli"),
+    "trace": ("business", "backends", "cli"),
+    "sentry": ("backends", "cli"),
+    "business": ("backends", "bootstrap", "wiring", "cli"),
+    "business/render": ("sentry", "trace", "settings", "runtime"),
+    "backends": ("business", "bootstrap", "wiring", "cli"),
+}
+
+
+@pytest.mark.parametrize("room", KNOWS_NOT)
+def test_imports_go_downwards(room: str) -> None:
+    """No room knows those above it, nor those beside it that it must not know."""
+    banned = [f"otel_sentry.{name}" for name in KNOWS_NOT[room]]
+    found = {path.name: used for path in (ROOT / room).rglob("*.py") if (used := _uses(path, *banned))}
+    assert found == {}
+
+
+def test_every_room_has_a_rule() -> None:
+    """A new folder of otel_sentry is named here, or in the rules above."""
+    rooms = {path.parent.relative_to(ROOT).as_posix() for path in MODULES} - {"."}
+    assert rooms == {*KNOWS_NOT, "convention", "privacy", "cli", "business/sinks"}
 
 
 @pytest.mark.parametrize("room", ["convention", "privacy"])

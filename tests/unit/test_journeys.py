@@ -16,6 +16,7 @@ from otel_sentry import ambient, errors, guard, runtime, user_journey
 from otel_sentry.ambient import journey as journeys_here
 from otel_sentry.ambient.journey import Here, Journey, unpack
 from otel_sentry.business import journey_store, metrics, store, worker
+from otel_sentry.business.memory import Memory
 from otel_sentry.cli.receiver import Receiver
 from otel_sentry_django import journeys as django_journeys
 from tests.support.wire import Wire, trace, wired
@@ -121,6 +122,26 @@ def test_abandoned(wire: Wire, measured: Measured, monkeypatch: pytest.MonkeyPat
     assert len(store.get().names("journeys-of:", 10)) == 1
 
 
+def test_abandoned_while_the_store_goes_away(wire: Wire, measured: Measured, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The call that notices is made again, and what it has ended is measured, once."""
+    user_journey.start_journey("a", user_id=1, timeout_s=0)
+    assert worker.flush(5.0)
+    now, real, failures = time.time, Memory.unschedule, [True]
+
+    def unschedule(self: Memory, key: str, member: str) -> None:
+        if failures:
+            failures.pop()
+            raise store.Unavailable
+        real(self, key, member)
+
+    monkeypatch.setattr(Memory, "unschedule", unschedule)
+    monkeypatch.setattr(time, "time", lambda: now() + 20.0)
+    user_journey.start_journey("b", user_id=2)
+    worker.flush(5.0)
+    assert worker.flush(5.0) and failures == []
+    assert measured.count(("journey.completed", {"name": "a", "outcome": "abandoned"}, 1)) == 1
+
+
 def test_found_by_name_by_context_and_by_user(wire: Wire) -> None:
     """A name wins; without one it is that of this request; elsewhere the only open one of the user."""
     with wire.tracer.start_as_current_span("request 1"):
@@ -138,6 +159,46 @@ def test_found_by_name_by_context_and_by_user(wire: Wire) -> None:
         "first": ["in first", "in first too", "by user", "here again"],
         "second": ["in second"],
     }
+
+
+def test_a_short_one_does_not_hide_a_long_one(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user's journeys stay findable each for its own time."""
+    for name, timeout_s in (("long", 3600), ("short", 1)):
+        with wire.tracer.start_as_current_span("request"):
+            user_journey.start_journey(name, user_id="u", timeout_s=timeout_s)
+    assert worker.flush(5.0)
+    now, wall = time.monotonic, time.time
+    monkeypatch.setattr(time, "monotonic", lambda: now() + 60.0)
+    monkeypatch.setattr(time, "time", lambda: wall() + 60.0)
+    with wire.tracer.start_as_current_span("request"):
+        user_journey.add_step("on", name="long", user_id="u")
+    assert {one["name"]: (one["steps"], one["outcome"]) for one in kept()} == {
+        "long": (["on"], None), "short": ([], "abandoned"),
+    }  # fmt: skip
+
+
+def test_one_that_has_ended_is_not_waited_for(wire: Wire) -> None:
+    """What is scheduled to be noticed as abandoned is what is open: its number is bounded."""
+    for number in range(3):
+        with wire.tracer.start_as_current_span("request"):
+            user_journey.start_journey("a", user_id=number)
+            if number:
+                user_journey.complete_journey()
+    assert worker.flush(5.0)
+    assert len(store.get().due("journeys-due:all", time.time() + 10**6, 10)) == 1
+
+
+def test_clocks_of_several_hosts(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step by a clock that is behind lasts no negative time."""
+    with wire.tracer.start_as_current_span("request"):
+        user_journey.start_journey("a")
+        now = time.time
+        monkeypatch.setattr(time, "time", lambda: now() - 10.0)
+        user_journey.add_step("early")
+        user_journey.complete_journey()
+    (document,) = documents()
+    found = journey_store.summary(document)
+    assert found["durations_s"] == [0.0] and found["duration_s"] == 0.0
 
 
 def test_the_current_user_counts(wire: Wire) -> None:

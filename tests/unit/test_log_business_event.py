@@ -170,7 +170,7 @@ def test_breadcrumbs_are_bounded(sentry: Sentry) -> None:
         assert segment is not None and segment.crumbs is not None and len(segment.crumbs) == 100
         otel_sentry.capture_custom_exception(ValueError("later"))
     values = sentry.event["breadcrumbs"]["values"]
-    assert len(values) == 100 and values[-1]["message"] == "event 299"
+    assert len(values) == 100 and values[-2]["message"] == "event 299"
 
 
 def test_nothing_configured(handler: Keeping) -> None:

@@ -21,11 +21,13 @@ from opentelemetry.trace import SpanKind, set_span_in_context
 
 import otel_sentry
 from otel_sentry import ambient, monitor_performance, runtime, span, tag_business_operation
+from otel_sentry.ambient.trail import Crumb
 from otel_sentry.business import metrics, performance
 from otel_sentry.trace import slow, totals
 from otel_sentry.trace.pipeline import SpanPipeline
 from otel_sentry.trace.provider import SentryTracerProvider
 from otel_sentry.trace.segment import current_segment, table
+from tests.support import docs
 from tests.support.client import sentry_sdk_set_up
 
 MS = 1_000_000
@@ -91,6 +93,21 @@ def test_functions(rig: Rig, kind: str) -> None:
     with pytest.raises(KeyError):
         wrapped(1, b="fail")
     assert _inside() == ("", None)
+
+
+@pytest.mark.parametrize("kind", BLOCKS)
+def test_an_exception_without_text(rig: Rig, kind: str) -> None:
+    """One that can't be shown passes as it is, and the span ends all the same, as failed."""
+
+    class Mute(Exception):
+        def __str__(self) -> str:
+            raise ZeroDivisionError
+
+    with pytest.raises(Mute), BLOCKS[kind]:
+        raise Mute
+    assert len(table) == 0
+    for one in rig.exporter.get_finished_spans():
+        assert (one.status.status_code, one.status.description) == (trace.StatusCode.ERROR, "Mute")
 
 
 @pytest.mark.parametrize("kind", BLOCKS)
@@ -225,7 +242,7 @@ def test_slow_block(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
                 child.end(ms * MS)
         segment = current_segment()
         assert segment is not None and segment.crumbs is not None
-        (crumb,) = segment.crumbs
+        (crumb,) = map(Crumb._make, segment.crumbs)
     assert one.attributes["slow_operation"] is True  # type: ignore[attr-defined]
     (event,) = one.events  # type: ignore[attr-defined]
     assert event.name == "slow_operation" and event.attributes["threshold_ms"] == 0
@@ -294,7 +311,7 @@ def test_slow_calls_and_repeated_queries(rig: Rig) -> None:
         call.end(4000 * MS)
         segment = current_segment()
         assert segment is not None and segment.crumbs is not None
-        found = [crumb.message for crumb in segment.crumbs]
+        found = [Crumb._make(crumb).message for crumb in segment.crumbs]
     assert found == [
         "one query again and again: SELECT id FROM t WHERE k = ?",
         "slow query: SELECT id FROM t WHERE k = ?",
@@ -385,11 +402,10 @@ def test_n_plus_one_alert(monkeypatch: pytest.MonkeyPatch, rig: Rig) -> None:
     assert raised == [("n_plus_one", "warning", "GET posts/ runs one query again and again", context)]
 
 
-def test_the_sample_of_the_readme(rig: Rig) -> None:
+def test_the_sample_of_the_page(rig: Rig) -> None:
     """It runs as written, and makes the spans that it says."""
-    section = (pathlib.Path(otel_sentry.__file__).parents[1] / "README.md").read_text().split("## Slow operations")[1]
     names: dict[str, Any] = {}
-    exec(section.split("```python\n")[1].split("```")[0], names)
+    exec(docs.sample("docs/slow-operations.md", "import_posts"), names)
     names["import_posts"]()
     asyncio.run(names["fetch_posts"]())
     assert list(rig.spans) == ["resize", "render", "import_posts", "fetch_posts"]

@@ -5,13 +5,14 @@ from __future__ import annotations
 import itertools
 import pathlib
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from otel_sentry import counters, settings
+from otel_sentry import counters, process, settings
 from otel_sentry.business.sinks import Alert, Refused, TryAgain, lanes, mail, pagerduty, slack, webhook
 from otel_sentry.settings import Settings
 from tests.support.sinks import certificate, http_server, pagerduty_schema, slack_schema, smtp_server
@@ -356,13 +357,16 @@ def test_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     assert counters.snapshot() == {("network_error", "business"): 3}
 
 
-def test_without_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where no thread can be started any more, the flush at exit delivers."""
-    arrived: list[str] = []
+@pytest.mark.parametrize("parked", [1, 0])
+def test_without_threads(monkeypatch: pytest.MonkeyPatch, parked: int) -> None:
+    """Where no thread can be started any more, one that was kept for the exit delivers, else the business worker's."""
+    arrived: list[int] = []
 
-    def no_thread(self: Any) -> None:
+    def no_thread(*args: Any) -> None:
         raise RuntimeError("can't start new thread at interpreter shutdown")
 
-    monkeypatch.setattr(lanes.threading.Thread, "start", no_thread)
-    lanes.deliver(ALERT, use(monkeypatch, one=lambda alert, _: arrived.append(alert.id)))
-    assert arrived == [] and lanes.flush(1) and arrived == [ALERT.id]
+    monkeypatch.setattr(process, "_parked", [process._Parked() for _ in range(parked)])
+    monkeypatch.setattr(process._thread, "start_new_thread", no_thread)
+    lanes.deliver(ALERT, use(monkeypatch, one=lambda alert, _: arrived.append(threading.get_ident())))
+    assert lanes.flush(5) and len(arrived) == 1
+    assert (arrived[0] == threading.get_ident()) is not bool(parked)

@@ -49,6 +49,12 @@ def test_long_statements() -> None:
     assert len(many.summary) <= 255 and many.summary.split()[-1].startswith("table_number_")
 
 
+def test_a_long_statement_is_read_once() -> None:
+    """A span asks three times for the same statement: reading a long one takes milliseconds."""
+    statement = "INSERT INTO a VALUES " + ", ".join(["(%s, %s, %s)"] * 1000)
+    assert read(statement) is read(statement)
+
+
 def test_every_kind_of_statement() -> None:
     """Text, bytes, composed SQL and templates are text; what is neither is empty."""
 

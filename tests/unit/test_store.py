@@ -45,6 +45,14 @@ def test_the_setting_wins(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found._client.connection_pool.connection_kwargs["host"] == "of-the-app"
 
 
+def test_an_unreadable_url_shows_no_password(capsys: pytest.CaptureFixture[str]) -> None:
+    """A password with a slash that nobody has quoted: memory, and a line without it."""
+    _with_setting("redis://u:hunter2/x@h:1/0")
+    assert type(store.get()) is Memory
+    said = capsys.readouterr().err
+    assert "URL of the store" in said and "hunter2" not in said
+
+
 def test_a_wrong_setting_is_said() -> None:
     """What is no store is one problem line, which shows no password."""
     (problem,) = [

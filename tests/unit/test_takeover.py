@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import sentry_sdk
 
+from otel_sentry import bootstrap
 from otel_sentry.sentry import client, compat, hooks, takeover
 from tests.support.client import DSN, Collecting, Sentry, sentry_sdk_set_up
 from tests.unit.test_client import SET_UP, capture, raised, run
@@ -121,6 +122,23 @@ def test_another_dsn(sentry: Sentry, capsys: pytest.CaptureFixture[str]) -> None
     assert former.closed
     assert sentry.runtime.dsn is not None and sentry.runtime.dsn.project_id == "9"
     assert sentry.runtime.sender is not None and sentry.runtime.sender is not former
+    sentry.runtime.sender.close(0)
+
+
+def test_a_later_configure_keeps_them(sentry: Sentry, capsys: pytest.CaptureFixture[str]) -> None:
+    """DSN, hooks and names of the app outlive a `configure` that names others, and it has nothing to complain of."""
+    hook: Any = lambda event, hint: event  # noqa: E731
+    sentry_sdk.init("https://theirs@other.example.test/9", before_send=hook, release="shop@2", environment="theirs")
+    capsys.readouterr()
+    bootstrap._amend(sentry.runtime, {"environment": "staging"})
+    found = sentry.runtime.settings
+    assert (found.dsn, found.before_send) == ("https://theirs@other.example.test/9", hook)
+    assert (found.release, found.environment, found.origins["release"]) == ("shop@2", "staging", "sentry_sdk.init")
+    assert "DSN" not in capsys.readouterr().err
+    bootstrap._amend(sentry.runtime, {"dsn": "https://key@third.example.test/3"})
+    assert sentry.runtime.settings.dsn == found.dsn
+    assert "the DSN stays" in capsys.readouterr().err
+    assert sentry.runtime.sender is not None
     sentry.runtime.sender.close(0)
 
 

@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.trace import SpanKind, set_span_in_context
+from opentelemetry.trace import SpanKind, set_span_in_context, use_span
 
 from otel_sentry import settings
+from otel_sentry.business import performance
 from otel_sentry.sentry import crumbs
 from otel_sentry.trace import repeats, slow, totals
 from otel_sentry.trace.pipeline import SpanPipeline
@@ -233,6 +234,29 @@ def test_the_three_slowest_children(rig: Rig) -> None:
     for ms in (5, 40, 10, 30, 20, *[1] * 200):
         rig.call("mine", 0, ms, SpanKind.INTERNAL, name=f"work {ms}")
     assert [span.name for _, span in rig.segment.totals.slowest] == ["work 40", "work 30", "work 20"]
+
+
+def test_what_the_root_has_is_not_pushed_out() -> None:
+    """With few attributes allowed the root keeps its own, and the transaction has the totals all the same."""
+    rig = Rig(SentryTracerProvider(shutdown_on_exit=False, span_limits=SpanLimits(max_span_attributes=4)))
+    rig.begin(route="posts/", method="GET")
+    rig.query(0)
+    found = rig.end()
+    assert (found["route"], found["method"], found["performance.database_calls"]) == ("posts/", "GET", 1)
+    assert dict(rig.exporter.get_finished_spans()[-1].attributes or {}) == {"route": "posts/", "method": "GET"}
+
+
+def test_a_slow_call_is_told_where_it_belongs() -> None:
+    """A slow query that ends while another request is at work leaves its breadcrumb in its own request."""
+    provider = SentryTracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(SpanPipeline(on_slow=performance.on_slow))
+    mine, other = (provider.get_tracer("web").start_span(name, kind=SpanKind.SERVER) for name in ("mine", "other"))
+    tracer = provider.get_tracer(CONTRIB + "psycopg")
+    query = tracer.start_span("SELECT", set_span_in_context(mine), SpanKind.CLIENT, {"db.statement": SQL}, start_time=0)
+    with use_span(other):
+        query.end()
+    trails = [segment.crumbs for one in (mine, other) if (segment := segment_of(one.get_span_context()))]
+    assert [len(trail or ()) for trail in trails] == [1, 0]
 
 
 def test_one_query_again_and_again(rig: Rig) -> None:

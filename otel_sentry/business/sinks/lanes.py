@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from otel_sentry import counters, guard
+from otel_sentry import counters, guard, process
 from otel_sentry.business import metrics
 from otel_sentry.business.sinks import Alert, Refused, TryAgain
 from otel_sentry.sentry import http
@@ -54,7 +54,6 @@ def flush(timeout: float) -> bool:
     """Wait for what is under way, at most *timeout* seconds; not for a sink that is being tried again."""
     deadline = time.monotonic() + timeout
     for lane in list(_lanes.values()):
-        lane.work_here()
         while lane.waiting:
             if lane.pausing or time.monotonic() >= deadline:
                 return False
@@ -98,15 +97,7 @@ class _Lane:
             return
         self.waiting.append((alert, settings, time.monotonic() + PATIENCE_S))
         if self._begin():
-            try:
-                threading.Thread(target=self._work, name=f"otel-sentry-alerts-{self.name}", daemon=True).start()
-            except RuntimeError:  # out of threads, or the interpreter is going down: `flush` does it
-                self._running = False
-
-    def work_here(self) -> None:
-        """Do what nobody does, on this thread: at exit there may be no other."""
-        if self.waiting and self._begin():
-            self._work()
+            process.start(self._work)
 
     def _begin(self) -> bool:
         with self._lock:

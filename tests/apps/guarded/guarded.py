@@ -1,7 +1,7 @@
 """A Django application in one file, with logins, users, CSRF and REST framework. Knows nothing of telemetry.
 
-    gunicorn guarded:application
-    python guarded.py CODE          # CODE sees Client, User and Group
+gunicorn guarded:application
+python guarded.py CODE          # CODE sees Client, User and Group
 """
 
 # ruff: noqa: E402 - Django has to be set up first
