@@ -50,7 +50,7 @@ class Queue:
     def __init__(self) -> None:
         self.errands: list[Any] = []
 
-    def put(self, item: Any, urgent: bool = False) -> bool:
+    def put(self, item: Any, urgent: bool = False, share: float = 1.0) -> bool:
         self.errands.append(item)
         return True
 
