@@ -163,6 +163,7 @@ def big_task(wire: Wire, number: int) -> float:
 
 
 @pytest.mark.slow
+@pytest.mark.once
 def test_a_hundred_thousand_spans(receiver: Receiver) -> None:
     """One task: produced = sent + counted; memory bounded; the failed spans are among those sent."""
     with wired(receiver, overflow="drop") as wire:
@@ -179,6 +180,7 @@ def test_a_hundred_thousand_spans(receiver: Receiver) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.once
 def test_spans_leave_while_the_task_runs(receiver: Receiver) -> None:
     """As span v2: produced = sent + counted, each once, below one segment, and its transaction is not pushed out.
 

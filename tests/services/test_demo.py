@@ -101,6 +101,7 @@ def assert_business(text: str) -> None:
         assert re.search(pattern, business), business
 
 
+@pytest.mark.once
 def test_demo_sends_to_a_dsn_of_yours(folder: Path, receiver: Receiver) -> None:
     """With SENTRY_DSN set everything goes there; here it says only where to look, and never the key."""
     demo = start(folder, SENTRY_DSN=receiver.dsn)
@@ -115,6 +116,7 @@ def test_demo_sends_to_a_dsn_of_yours(folder: Path, receiver: Receiver) -> None:
     assert not receiver.faults
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("number", "piece", "status"),
     [

@@ -14,7 +14,7 @@ from otel_sentry.demo.stack import STUDIO
 from tests.support.bugsink import Bugsink
 from tests.support.studio import studio
 
-pytestmark = pytest.mark.services
+pytestmark = [pytest.mark.services, pytest.mark.once]
 
 
 #: Other tests send to the same Bugsink.

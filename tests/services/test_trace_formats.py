@@ -76,6 +76,7 @@ def test_overflow_is_dropped_elsewhere(receiver: Receiver) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.once
 @pytest.mark.parametrize("form", ["span", "otlp", "transaction"])
 def test_more_than_is_buffered(form: str) -> None:
     """25,000 spans of one root, more than a segment buffers: each is sent or counted, none twice, the root once."""
