@@ -36,7 +36,11 @@ def _settled(receiver: Receiver, seconds: float = 1.0) -> None:
         time.sleep(seconds)
 
 
-@pytest.mark.parametrize("kind", STACKS)
+#: What differs between versions shows in the others.
+_ONCE = ("gunicorn gthread, threads", "runserver with autoreload, solo")
+
+
+@pytest.mark.parametrize("kind", [pytest.param(kind, marks=[pytest.mark.once] * (kind in _ONCE)) for kind in STACKS])
 def test_visit_arrives_as_one_trace_each(kind: str, receiver: Receiver, postgres_url: str, valkey_url: str) -> None:
     """Each of the visitor's steps: one trace with the right names, parents, status, spans, and exactly its issues."""
     web, ready, worker = STACKS[kind]

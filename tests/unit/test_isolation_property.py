@@ -142,6 +142,7 @@ def crowd() -> Iterator[Crowd]:
 
 
 @pytest.mark.parametrize("run", [in_greenlets, in_threads, in_tasks])
+@pytest.mark.once
 @settings(
     max_examples=5, deadline=None, database=None, phases=[Phase.generate],  # a shrunk shuffle says no more
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
