@@ -162,6 +162,27 @@ class _Driven:
             _end(self._opened or _NOTHING, None, exc)
 
 
+class _Step:
+    """One step of a generator, in its block. An exception leaves the block; *end* is how a generator says that it is
+    through."""
+
+    __slots__ = ("_driven", "_end", "_token")
+
+    def __init__(self, driven: _Driven, end: type[Exception]) -> None:
+        self._driven = driven
+        self._end = end
+
+    def __enter__(self) -> None:
+        self._token = self._driven._into()
+
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
+        try:
+            if exc is not None:
+                self._driven._leave(None if isinstance(exc, self._end) else exc)
+        finally:
+            _detach(self._token)
+
+
 class _Steps(_Driven, Generator[Any, Any, Any]):
     def send(self, value: Any) -> Any:
         return self._step(self._inner.send, value)
@@ -175,17 +196,8 @@ class _Steps(_Driven, Generator[Any, Any, Any]):
             self._leave(None)
 
     def _step(self, step: Callable[..., Any], *args: Any) -> Any:
-        token = self._into()
-        try:
+        with _Step(self, StopIteration):
             return step(*args)
-        except StopIteration:
-            self._leave(None)
-            raise
-        except BaseException as exc:
-            self._leave(exc)
-            raise
-        finally:
-            _detach(token)
 
 
 class _AsyncSteps(_Driven, AsyncGenerator[Any, Any]):
@@ -201,17 +213,8 @@ class _AsyncSteps(_Driven, AsyncGenerator[Any, Any]):
             self._leave(None)
 
     async def _step(self, step: Callable[..., Any], *args: Any) -> Any:
-        token = self._into()
-        try:
+        with _Step(self, StopAsyncIteration):
             return await step(*args)
-        except StopAsyncIteration:
-            self._leave(None)
-            raise
-        except BaseException as exc:
-            self._leave(exc)
-            raise
-        finally:
-            _detach(token)
 
     def __del__(self) -> None:  # given up half-way: the event loop closes the inner one only
         if self._opened is not None:

@@ -27,9 +27,14 @@ _inside: ContextVar[bool] = ContextVar("otel_sentry_cache", default=False)
 
 @contextmanager
 def operation(
-    scope: str, name: str, keys: Sequence[str], peer: tuple[str, int | None] | None = None, provider: Any = None
+    scope: str,
+    name: str,
+    keys: Sequence[str],
+    peer: tuple[str, int | None] | None = None,
+    provider: Any = None,
+    expected: tuple[type[BaseException], ...] = (),
 ) -> Iterator[trace.Span | None]:
-    """Around one operation of a cache. None where there is nothing to record.
+    """Around one operation of a cache. None where there is nothing to record. What is *expected* is no failure.
 
     A cache built on another cache, and one that gets many by getting each, is one operation: the outermost. Outside of
     any trace there is no span: a root named after a key would be no name at all.
@@ -45,12 +50,18 @@ def operation(
         if peer[1] is not None:
             attributes["network.peer.port"] = peer[1]
     token = _inside.set(True)
+    raised: BaseException | None = None
     try:
         tracer = _tracer(provider or trace.get_tracer_provider(), scope)
         with tracer.start_as_current_span(name, attributes=attributes) as span:
-            yield span
+            try:
+                yield span
+            except expected as exc:
+                raised = exc
     finally:
         _inside.reset(token)
+    if raised is not None:
+        raise raised
 
 
 @functools.lru_cache(maxsize=8)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry.context import attach, detach, get_current
@@ -22,19 +23,18 @@ def follow(visit: Visit, response: Any, context: Context) -> None:
     Django's `_iterator` and not `streaming_content`: setting that would take a `FileResponse` away from the server's
     own way to send files. Such a file is only followed to its close.
     """
-    steps = _Steps(visit, context)
-    if getattr(response, "is_async", False):
-        response._iterator = _AsyncBody(response._iterator, steps)
-    else:
-        response._iterator = _Body(response._iterator, steps)
+    is_async = getattr(response, "is_async", False)
+    steps = _Steps(visit, context, StopAsyncIteration if is_async else StopIteration)
+    response._iterator = (_AsyncBody if is_async else _Body)(response._iterator, steps)
     response._resource_closers = [*map(steps.within, response._resource_closers), steps.closed]
 
 
 class _Steps:
     """What the two kinds of bodies share."""
 
-    def __init__(self, visit: Visit, context: Context) -> None:
+    def __init__(self, visit: Visit, context: Context, end: type[Exception]) -> None:
         self._visit = visit
+        self._end = end
         self._is_begun = False
         self._context = context
 
@@ -46,6 +46,12 @@ class _Steps:
         """A span that is open across a `yield` is the current one again in the next step."""
         self._context = get_current()
         detach(token)
+
+    def raised(self, exc: BaseException) -> None:
+        if isinstance(exc, self._end):
+            self._visit.finish()
+        else:
+            self._failed(exc)
 
     def within(self, close: Callable[[], None]) -> Callable[[], None]:
         """A generator's `finally` belongs to the request too."""
@@ -59,7 +65,7 @@ class _Steps:
 
         return run
 
-    def failed(self, exc: BaseException) -> None:
+    def _failed(self, exc: BaseException) -> None:
         """The body raised. Nobody but us sees that as an error of the view: the status has been sent."""
         if isinstance(exc, (asyncio.CancelledError, GeneratorExit)):
             self._visit.cancelled()
@@ -69,15 +75,31 @@ class _Steps:
                 errors.capture_unhandled(exc, mechanism="django")
         self._visit.finish()
 
-    def exhausted(self) -> None:
-        self._visit.finish()
-
     def closed(self) -> None:
         """The server closed the response. Under ASGI, where none is left half sent otherwise, the client is gone."""
         with guard.block("django close"):
             if self._is_begun and self._visit.is_asgi and not self._visit.ended:
                 self._visit.cancelled()
             self._visit.finish()
+
+
+class _Step:
+    """One step of a body, as a context manager."""
+
+    __slots__ = ("_steps", "_token")
+
+    def __init__(self, steps: _Steps) -> None:
+        self._steps = steps
+
+    def __enter__(self) -> None:
+        self._token = self._steps.enter()
+
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
+        try:
+            if exc is not None:
+                self._steps.raised(exc)
+        finally:
+            self._steps.leave(self._token)
 
 
 class _Body:
@@ -89,17 +111,8 @@ class _Body:
         return self
 
     def __next__(self) -> Any:
-        token = self._steps.enter()
-        try:
+        with _Step(self._steps):
             return next(self._content)
-        except StopIteration:
-            self._steps.exhausted()
-            raise
-        except BaseException as exc:
-            self._steps.failed(exc)
-            raise
-        finally:
-            self._steps.leave(token)
 
 
 class _AsyncBody:
@@ -111,14 +124,5 @@ class _AsyncBody:
         return self
 
     async def __anext__(self) -> Any:
-        token = self._steps.enter()
-        try:
+        with _Step(self._steps):
             return await self._content.__anext__()
-        except StopAsyncIteration:
-            self._steps.exhausted()
-            raise
-        except BaseException as exc:
-            self._steps.failed(exc)
-            raise
-        finally:
-            self._steps.leave(token)

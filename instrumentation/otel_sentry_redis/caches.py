@@ -43,6 +43,9 @@ _ASYNC_PIPELINES: tuple[Any, ...] = (redis.asyncio.client.Pipeline, redis.asynci
 #: Which commands of a pipeline (place, arguments) are the cache's.
 _Cached = list[tuple[int, tuple[Any, ...]]]
 
+#: No failure of a pipeline: a watched key has changed, and the program tries again.
+_TRY_AGAIN = (redis.WatchError,)
+
 
 def wrap(prefixes: tuple[str, ...], provider: Any = None) -> None:
     """From now on, commands on keys that begin with one of *prefixes* are cache operations."""
@@ -73,18 +76,11 @@ def wrap(prefixes: tuple[str, ...], provider: Any = None) -> None:
         cached, op, keys = _pipeline(prefixes, pipeline)
         if not cached:
             return call(*args, **kwargs)
-        conflict: redis.WatchError | None = None
-        with caches.operation(SCOPE, op, keys, _peer(pipeline), provider) as span:
-            try:
-                answers = call(*args, **kwargs)
-            except redis.WatchError as exc:  # no failure: the program tries again
-                conflict = exc
-            else:
-                if span is not None:
-                    _describe_all(span, prefixes, cached, answers)
-        if conflict is not None:
-            raise conflict
-        return answers
+        with caches.operation(SCOPE, op, keys, _peer(pipeline), provider, expected=_TRY_AGAIN) as span:
+            answers = call(*args, **kwargs)
+            if span is not None:
+                _describe_all(span, prefixes, cached, answers)
+            return answers
 
     async def execute_pipeline_async(
         call: Callable[..., Any], pipeline: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -92,18 +88,11 @@ def wrap(prefixes: tuple[str, ...], provider: Any = None) -> None:
         cached, op, keys = _pipeline(prefixes, pipeline)
         if not cached:
             return await call(*args, **kwargs)
-        conflict: redis.WatchError | None = None
-        with caches.operation(SCOPE, op, keys, _peer(pipeline), provider) as span:
-            try:
-                answers = await call(*args, **kwargs)
-            except redis.WatchError as exc:
-                conflict = exc
-            else:
-                if span is not None:
-                    _describe_all(span, prefixes, cached, answers)
-        if conflict is not None:
-            raise conflict
-        return answers
+        with caches.operation(SCOPE, op, keys, _peer(pipeline), provider, expected=_TRY_AGAIN) as span:
+            answers = await call(*args, **kwargs)
+            if span is not None:
+                _describe_all(span, prefixes, cached, answers)
+            return answers
 
     for classes, method, wrapper in (
         (_CLIENTS, "execute_command", execute_command),

@@ -10,19 +10,25 @@ from typing import NamedTuple
 
 BACKENDS = ("sentry", "datadog", "grafana", "prometheus", "local")
 
-#: A queue on disk that is tried for ever. There is no `batch` processor: it acknowledges what it only holds in memory.
-_QUEUE = """\
+_RETRY = "retry_on_failure: {enabled: true, initial_interval: 1s, max_interval: 10s, max_elapsed_time: 0}\n"
+#: A queue on disk that is tried for ever.
+_ON_DISK = f"""\
 timeout: 30s
-retry_on_failure: {enabled: true, initial_interval: 1s, max_interval: 10s, max_elapsed_time: 0}
-sending_queue:
+{_RETRY}sending_queue:
   enabled: true
   storage: file_storage/queue
   sizer: items
+"""
+#: There is no `batch` processor: it acknowledges what it only holds in memory.
+_QUEUE = (
+    _ON_DISK
+    + """\
   queue_size: ${env:OTELCOL_QUEUE_SIZE:-500000}
   num_consumers: 4
   block_on_overflow: false
   batch: {flush_timeout: 1s, min_size: 1000, max_size: 5000}
 """
+)
 
 
 class Component(NamedTuple):
@@ -71,15 +77,9 @@ metrics: {topic: "${env:KAFKA_PREFIX:-otlp}_metrics"}
 logs: {topic: "${env:KAFKA_PREFIX:-otlp}_logs"}
 partition_traces_by_id: true
 producer: {required_acks: -1, compression: zstd, max_message_bytes: 1000000}
-timeout: 30s
-retry_on_failure: {enabled: true, initial_interval: 1s, max_interval: 10s, max_elapsed_time: 0}
-sending_queue:
-  enabled: true
-  storage: file_storage/queue
-  sizer: items
-  queue_size: 500000
-  num_consumers: 4
-""",
+"""
+    + _ON_DISK
+    + "  queue_size: 500000\n  num_consumers: 4\n",
 )
 EXTENSIONS = (
     Component("health_check", 'endpoint: "${env:OTELCOL_HEALTH:-127.0.0.1:13133}"\n'),
@@ -240,8 +240,7 @@ KNOWN: Mapping[str, Backend] = {
                 "prometheus_remote_write/mimir",
                 'endpoint: "${env:MIMIR_WRITE:-http://mimir:9009/api/v1/push}"\n'
                 "target_info: {enabled: true}\n"
-                "resource_to_telemetry_conversion: {enabled: false}\n"
-                "retry_on_failure: {enabled: true, initial_interval: 1s, max_interval: 10s, max_elapsed_time: 0}\n",
+                "resource_to_telemetry_conversion: {enabled: false}\n" + _RETRY,
             ),
         ),
         traces=("otlp_grpc/tempo",),
