@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 _INSTANCE = "service.instance.id"
 _ENVIRONMENT = "deployment.environment.name"
-_instance: tuple[int, str] = (0, "")
+#: Process id -> its instance id; a forked child finds its parent's here, and adds its own.
+_instances: dict[int, str] = {}
 
 
 class Resources:
@@ -49,7 +50,5 @@ class Resources:
 
 def instance_id() -> str:
     """A random id of this process, another one in a forked child."""
-    global _instance
-    if _instance[0] != os.getpid():
-        _instance = (os.getpid(), str(uuid.uuid4()))
-    return _instance[1]
+    # In one step: the queues of several backends ask at the same moment, each on its thread.
+    return _instances.setdefault(os.getpid(), str(uuid.uuid4()))

@@ -6,6 +6,7 @@ import dataclasses
 import logging
 import os
 import sys
+import threading
 import time
 import types
 from collections import deque
@@ -329,6 +330,26 @@ def test_resource_of_the_presets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "service.instance.id=mine")
     resources, resource = Resources(SETTINGS), Resource({"service.instance.id": "mine"})
     assert _in_child(lambda: str(resources.of(resource).attributes["service.instance.id"])) == "mine"
+
+
+def test_one_instance_id_for_all_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The queues of several backends ask at once in a new process: all get the same id."""
+    from otel_sentry.backends import resource
+
+    for _ in range(50):
+        monkeypatch.setattr(resource, "_instances", {})
+        barrier, found = threading.Barrier(4), []
+
+        def ask(barrier: threading.Barrier = barrier, found: list[str] = found) -> None:
+            barrier.wait()
+            found.append(resource.instance_id())
+
+        threads = [threading.Thread(target=ask) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(found) == 4 and len(set(found)) == 1
 
 
 def _in_child(call: Callable[[], str]) -> str:
