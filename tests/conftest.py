@@ -10,7 +10,9 @@ import pytest
 from otel_sentry import counters, guard
 from otel_sentry.cli.receiver import Receiver
 from tests.support import servers
-from tests.support.bugsink import Bugsink, BugsinkUnavailable, bugsink
+from tests.support.bugsink import Bugsink, bugsink
+from tests.support.datadog_agent import Agent, datadog_agent
+from tests.support.tools import or_skip
 
 _ENVIRON = dict(os.environ)
 _PREFIXES = ("SENTRY_", "OTEL_")
@@ -63,12 +65,12 @@ def valkey_url() -> Iterator[str]:
 @pytest.fixture(scope="session")
 def bugsink_server() -> Iterator[Bugsink]:
     """A real Sentry-compatible server; skipped where pip can't install it. The first time takes a minute."""
-    try:
-        manager = bugsink(_ENVIRON)
-        server = manager.__enter__()
-    except BugsinkUnavailable as exc:
-        pytest.skip(f"Bugsink: {exc}")
-    try:
+    with or_skip(bugsink(_ENVIRON), "Bugsink") as server:
         yield server
-    finally:
-        manager.__exit__(None, None, None)
+
+
+@pytest.fixture(scope="module")
+def agent() -> Iterator[Agent]:
+    """Datadog's own test agent, one for each module; skipped where pip can't install it."""
+    with or_skip(datadog_agent(_ENVIRON), "Datadog's test agent") as server:
+        yield server

@@ -8,14 +8,12 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from otel_sentry.cli.receiver import Receiver
-from tests.conftest import _ENVIRON
-from tests.support.datadog_agent import SESSION, Agent, AgentUnavailable, datadog_agent
+from tests.support.datadog_agent import SESSION, Agent
 from tests.support.otlp import OtlpReceiver
 from tests.support.studio import LAUNCHER, Studio, studio
 
@@ -23,19 +21,6 @@ pytestmark = pytest.mark.services
 
 KEPT = "a" * 32
 REQUESTS = 12
-
-
-@pytest.fixture(scope="module")
-def agent() -> Iterator[Agent]:
-    try:
-        manager = datadog_agent(_ENVIRON)
-        server = manager.__enter__()
-    except AgentUnavailable as exc:
-        pytest.skip(f"Datadog's test agent: {exc}")
-    try:
-        yield server
-    finally:
-        manager.__exit__(None, None, None)
 
 
 def _visit(running: Studio) -> None:

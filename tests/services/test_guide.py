@@ -24,9 +24,8 @@ from otel_sentry import settings
 from otel_sentry.cli.business import items_of
 from otel_sentry.cli.receiver import Receiver
 from otel_sentry.demo.servers import free_port
-from tests.conftest import _ENVIRON
 from tests.support.bugsink import Bugsink
-from tests.support.datadog_agent import SESSION, Agent, AgentUnavailable, datadog_agent
+from tests.support.datadog_agent import SESSION, Agent
 from tests.support.relay import assert_relay_ok
 from tests.support.studio import BIN, LAUNCHER
 
@@ -158,19 +157,6 @@ def _eventually(look: Callable[[], T], what: str, timeout: float = 20.0) -> T:
         assert time.monotonic() < deadline, f"no {what}"
         time.sleep(0.1)
     return found
-
-
-@pytest.fixture(scope="module")
-def agent() -> Iterator[Agent]:
-    try:
-        manager = datadog_agent(_ENVIRON)
-        server = manager.__enter__()
-    except AgentUnavailable as exc:
-        pytest.skip(f"Datadog's test agent: {exc}")
-    try:
-        yield server
-    finally:
-        manager.__exit__(None, None, None)
 
 
 @contextmanager

@@ -26,6 +26,7 @@ from otel_sentry.demo.servers import free_port, postgres
 from otel_sentry.demo.traffic import STEPS
 from tests.support import collector
 from tests.support.studio import studio
+from tests.support.tools import end
 
 pytestmark = [pytest.mark.services, pytest.mark.slow, pytest.mark.once]
 
@@ -64,8 +65,7 @@ def prometheus(target: str) -> Iterator[str]:
                 time.sleep(0.1)
             yield f"http://{url}"
         finally:
-            process.terminate()
-            process.wait(20)
+            end(process, timeout=20)
 
 
 def _ask(url: str, path: str, **query: str) -> Any:
@@ -117,5 +117,8 @@ def test_every_query_has_a_series_and_a_rule_fires(receiver: Receiver, valkey_ur
             while "database_connection" not in (fired := _firing(url)) and time.monotonic() < deadline:
                 time.sleep(1)
             assert "database_connection" in fired
-            spans = _ask(url, "query", query="traces_span_metrics_calls_total")["result"]
+            spans: list[Any] = []
+            while not spans and time.monotonic() < deadline:  # they leave every few seconds
+                spans = _ask(url, "query", query="traces_span_metrics_calls_total")["result"]
+                time.sleep(0.5)
             assert {one["metric"]["service_name"] for one in spans} >= {"studio"}

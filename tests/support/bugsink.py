@@ -14,7 +14,6 @@ import shutil
 import signal
 import sqlite3
 import subprocess
-import sys
 import tempfile
 import time
 import urllib.request
@@ -23,10 +22,10 @@ from typing import Any, NamedTuple
 
 from otel_sentry.cli.envelope import Item, parse_envelope
 from tests.support.servers import free_port
+from tests.support.tools import Tool, Unavailable, end, last_words, run
 
 VERSION = "2.6.1"
-_CACHE = pathlib.Path(__file__).resolve().parents[2] / ".cache"
-_HOME = _CACHE / f"bugsink-{VERSION}"
+_TOOL = Tool("bugsink", "bugsink", VERSION)
 _KEY = "b" * 32
 _TOKEN = "c" * 40
 
@@ -62,10 +61,6 @@ token = AuthToken.create_full_access()
 token.token = {token!r}
 token.save()
 """
-
-
-class BugsinkUnavailable(RuntimeError):
-    """It can't be installed or started here; the message says why."""
 
 
 class Bugsink(NamedTuple):
@@ -110,8 +105,8 @@ _direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 @contextlib.contextmanager
 def bugsink(environ: Mapping[str, str] | None = None) -> Iterator[Bugsink]:
-    """Start one. *environ* is what pip needs to reach an index. Raises BugsinkUnavailable."""
-    _install(dict(environ if environ is not None else os.environ))
+    """Start one. *environ* is what pip needs to reach an index. Raises Unavailable."""
+    _TOOL.install(os.environ if environ is None else environ)
     folder = pathlib.Path(tempfile.mkdtemp(prefix="otel-sentry-bugsink-"))
     port = free_port()
     (folder / "bugsink_conf.py").write_text(_SETTINGS.format(folder=str(folder), port=port))
@@ -124,7 +119,7 @@ def bugsink(environ: Mapping[str, str] | None = None) -> Iterator[Bugsink]:
         options = ["--workers", "1", "--threads", "4", "--log-level", "warning", "--keep-alive", "0"]
         with log.open("wb") as out:
             process = subprocess.Popen(
-                [_bin("gunicorn"), "--bind", f"127.0.0.1:{port}", *options, "bugsink.wsgi"],
+                [_TOOL.bin("gunicorn"), "--bind", f"127.0.0.1:{port}", *options, "bugsink.wsgi"],
                 env=env,
                 cwd=folder,
                 stdin=subprocess.DEVNULL,
@@ -136,47 +131,18 @@ def bugsink(environ: Mapping[str, str] | None = None) -> Iterator[Bugsink]:
         yield Bugsink(f"http://{_KEY}@127.0.0.1:{port}/1", base_url, folder / "db.sqlite3", log)
     finally:
         if process is not None:
-            process.send_signal(signal.SIGINT)  # quick; SIGTERM waits for idle connections
-            try:
-                process.wait(10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            end(process, signal.SIGINT, 10)  # quick; SIGTERM waits for idle connections
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _bin(name: str) -> str:
-    return str(_HOME / "venv" / "bin" / name)
-
-
-def _install(environ: dict[str, str]) -> None:
-    stamp = _HOME / "installed"
-    if stamp.exists():
-        return
-    shutil.rmtree(_HOME, ignore_errors=True)
-    _HOME.mkdir(parents=True)
-    _run([sys.executable, "-m", "venv", str(_HOME / "venv")], environ, "venv")
-    _run([_bin("python"), "-m", "pip", "install", "--quiet", f"bugsink=={VERSION}"], environ, "pip")
-    stamp.touch()
-
-
 def _prepare_database(folder: pathlib.Path, env: dict[str, str]) -> None:
-    kept = _HOME / "empty.sqlite3"
+    kept = _TOOL.home / "empty.sqlite3"
     if kept.exists():
         shutil.copy(kept, folder / "db.sqlite3")
         return
-    _run([_bin("bugsink-manage"), "migrate", "-v", "0"], env, "migrate", folder)
-    _run([_bin("bugsink-manage"), "shell", "-c", _SEED.format(key=_KEY, token=_TOKEN)], env, "seed", folder)
+    run([_TOOL.bin("bugsink-manage"), "migrate", "-v", "0"], env, "migrate", folder)
+    run([_TOOL.bin("bugsink-manage"), "shell", "-c", _SEED.format(key=_KEY, token=_TOKEN)], env, "seed", folder)
     shutil.copy(folder / "db.sqlite3", kept)
-
-
-def _run(command: list[str], env: dict[str, str], what: str, cwd: pathlib.Path | None = None) -> None:
-    try:
-        done = subprocess.run(command, env=env, cwd=cwd, capture_output=True, text=True, timeout=300, check=False)
-    except (OSError, subprocess.TimeoutExpired) as exc:
-        raise BugsinkUnavailable(f"{what}: {exc}") from exc
-    if done.returncode:
-        raise BugsinkUnavailable(f"{what}: {' | '.join((done.stderr or done.stdout).splitlines()[-3:])}")
 
 
 def _wait_until_ready(process: subprocess.Popen[bytes], url: str, log: pathlib.Path) -> None:
@@ -190,4 +156,4 @@ def _wait_until_ready(process: subprocess.Popen[bytes], url: str, log: pathlib.P
             return
         except OSError:
             time.sleep(0.05)
-    raise BugsinkUnavailable(f"no answer: {' | '.join(log.read_text(errors='replace').splitlines()[-3:])}")
+    raise Unavailable(f"no answer: {last_words(log.read_text(errors='replace'))}")

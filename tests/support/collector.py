@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping
 import pytest
 
 from otel_sentry.demo.servers import free_port
+from tests.support.tools import end
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / "collector-config"
@@ -159,12 +160,7 @@ def kafka() -> Iterator[Kafka]:
                 time.sleep(0.2)
             yield Kafka(f"127.0.0.1:{port}", pathlib.Path(folder, "log"))
         finally:
-            process.terminate()
-            try:
-                process.wait(20)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            end(process, timeout=20)
 
 
 def _fetch_kafka() -> None:

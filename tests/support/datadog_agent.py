@@ -12,7 +12,6 @@ import os
 import pathlib
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 import urllib.request
@@ -20,15 +19,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from tests.support.servers import free_port
+from tests.support.tools import Tool, Unavailable, end, last_words
 
 VERSION = "1.69.1"
-_HOME = pathlib.Path(__file__).resolve().parents[2] / ".cache" / f"ddapm-test-agent-{VERSION}"
+_TOOL = Tool("ddapm-test-agent", "ddapm-test-agent", VERSION)
 #: The header that keeps the agent's sessions apart.
 SESSION = "x-datadog-test-session-token"
-
-
-class AgentUnavailable(RuntimeError):
-    """It can't be installed or started here; the message says why."""
 
 
 class Agent(NamedTuple):
@@ -120,14 +116,14 @@ _direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 @contextlib.contextmanager
 def datadog_agent(environ: Mapping[str, str] | None = None) -> Iterator[Agent]:
-    """Start one. *environ* is what pip needs to reach an index. Raises AgentUnavailable."""
-    _install(dict(environ if environ is not None else os.environ))
+    """Start one. *environ* is what pip needs to reach an index. Raises Unavailable."""
+    _TOOL.install(os.environ if environ is None else environ)
     folder = tempfile.mkdtemp(prefix="otel-sentry-ddapm-")
     ports = [free_port() for _ in range(3)]
     command = [
-        _bin("ddapm-test-agent"), "--host", "127.0.0.1", "--port", str(ports[0]), "--otlp-http-port", str(ports[1]),
-        "--otlp-grpc-port", str(ports[2]), "--snapshot-dir", folder, "--disable-llmobs-data-forwarding",
-        "--max-requests", "10000",
+        _TOOL.bin("ddapm-test-agent"), "--host", "127.0.0.1", "--port", str(ports[0]),
+        "--otlp-http-port", str(ports[1]), "--otlp-grpc-port", str(ports[2]),
+        "--snapshot-dir", folder, "--disable-llmobs-data-forwarding", "--max-requests", "10000",
     ]  # fmt: skip
     log = pathlib.Path(folder, "log")
     with log.open("wb") as out:
@@ -140,37 +136,8 @@ def datadog_agent(environ: Mapping[str, str] | None = None) -> Iterator[Agent]:
         _wait_until_ready(process, agent, log)
         yield agent
     finally:
-        process.terminate()
-        try:
-            process.wait(5)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        end(process)
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _bin(name: str) -> str:
-    return str(_HOME / "venv" / "bin" / name)
-
-
-def _install(environ: dict[str, str]) -> None:
-    stamp = _HOME / "installed"
-    if stamp.exists():
-        return
-    shutil.rmtree(_HOME, ignore_errors=True)
-    _HOME.mkdir(parents=True)
-    _run([sys.executable, "-m", "venv", str(_HOME / "venv")], environ)
-    _run([_bin("python"), "-m", "pip", "install", "--quiet", f"ddapm-test-agent=={VERSION}"], environ)
-    stamp.touch()
-
-
-def _run(command: list[str], env: dict[str, str]) -> None:
-    try:
-        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300, check=False)
-    except (OSError, subprocess.TimeoutExpired) as exc:
-        raise AgentUnavailable(f"{command[-1]}: {exc}") from exc
-    if done.returncode:
-        raise AgentUnavailable(f"{command[-1]}: {' | '.join((done.stderr or done.stdout).splitlines()[-3:])}")
 
 
 def _wait_until_ready(process: subprocess.Popen[bytes], agent: Agent, log: pathlib.Path) -> None:
@@ -181,4 +148,4 @@ def _wait_until_ready(process: subprocess.Popen[bytes], agent: Agent, log: pathl
             return
         except OSError:
             time.sleep(0.1)
-    raise AgentUnavailable(f"no answer: {' | '.join(log.read_text(errors='replace').splitlines()[-3:])}")
+    raise Unavailable(f"no answer: {last_words(log.read_text(errors='replace'))}")

@@ -18,6 +18,7 @@ from otel_sentry.business import alerts, memory, store, worker
 from otel_sentry.business.sinks import Alert, lanes
 from tests.support import docs
 from tests.support.client import Sentry, sentry_sdk_set_up
+from tests.support.odd import Odd
 
 
 class Away:
@@ -320,15 +321,6 @@ def test_nothing_configured() -> None:
     assert runtime.get() is None
     assert alert_manager.trigger_business_alert("t", "high", "m") is None
     assert alert_manager.resolve_business_alert("t") is None
-
-
-class Odd:
-    """Nothing of it works."""
-
-    def __str__(self) -> str:
-        raise ZeroDivisionError
-
-    __repr__ = __str__
 
 
 @pytest.mark.parametrize(

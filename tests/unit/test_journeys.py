@@ -19,6 +19,7 @@ from otel_sentry.business import journey_store, metrics, store, worker
 from otel_sentry.business.memory import Memory
 from otel_sentry.cli.receiver import Receiver
 from otel_sentry_django import journeys as django_journeys
+from tests.support.odd import Odd
 from tests.support.wire import Wire, trace, wired
 
 Measured = list[tuple[str, dict[str, Any], Any]]
@@ -424,26 +425,17 @@ def test_what_is_kept_is_bounded(wire: Wire) -> None:
     assert open_ones is not None and len(open_ones) == journey_store.MAX_OPEN
 
 
-class Hostile:
-    """An object whose every word raises."""
-
-    def __str__(self) -> str:
-        raise RuntimeError
-
-    __repr__ = __str__
-
-
 @pytest.mark.parametrize(
     "data",
-    [{Hostile(): Hostile()}, {"a": [Hostile()] * 5}, {"a": {"b": {"c": 1}}}, ["no mapping"], {"n": float("nan")}, 7,
+    [{Odd(): Odd()}, {"a": [Odd()] * 5}, {"a": {"b": {"c": 1}}}, ["no mapping"], {"n": float("nan")}, 7,
      {"big": 10**5000, "list": list(range(100_000)), "text": "x" * 1_000_000, "bytes": b"\xff" * 100}],
 )  # fmt: skip
 def test_absurd_arguments(wire: Wire, data: Any) -> None:
     """Whatever is given, nothing raises and a journey comes of it."""
-    user_journey.start_journey(Hostile(), Hostile(), data=data, timeout_s=float("inf"))  # type: ignore[arg-type]
+    user_journey.start_journey(Odd(), Odd(), data=data, timeout_s=float("inf"))  # type: ignore[arg-type]
     user_journey.add_step("x" * 100_000, data, user_id=uuid.uuid4())
     user_journey.add_step(None, data)  # type: ignore[arg-type]
-    user_journey.complete_journey(Hostile(), data)  # type: ignore[arg-type]
+    user_journey.complete_journey(Odd(), data)  # type: ignore[arg-type]
     assert len(kept()) >= 1
     assert guard.swallowed == {}
 

@@ -18,6 +18,7 @@ from otel_sentry.business import events
 from otel_sentry.sentry import hooks, logs_v2
 from otel_sentry.trace.segment import current_segment
 from tests.support.client import Sentry, sentry_sdk_set_up
+from tests.support.odd import Odd
 
 
 class Keeping(logging.Handler):
@@ -177,15 +178,6 @@ def test_nothing_configured(handler: Keeping) -> None:
     """It is a log record all the same, with its data scrubbed."""
     log_business_event("post_published", {"token": "x"})
     assert vars(handler.records[0])["data.token"] == "[Filtered]"
-
-
-class Odd:
-    """Nothing of it works."""
-
-    def __str__(self) -> str:
-        raise ZeroDivisionError
-
-    __repr__ = __str__
 
 
 @pytest.mark.parametrize(
