@@ -18,10 +18,10 @@ import celery
 import pytest
 
 from otel_sentry.cli.receiver import Receiver
+from tests.support.jobs import APP, LAUNCHER, launched
 from tests.support.relay import assert_relay_ok
 
 pytestmark = pytest.mark.services
-APP = pathlib.Path(__file__).parent.parent / "apps" / "jobs"
 ROOT = pathlib.Path(__file__).parents[2]
 
 
@@ -210,7 +210,6 @@ def test_eager_task_is_a_child_of_its_caller(jobs: Jobs) -> None:
     assert "messaging.system" not in eager[0]["attributes"]
 
 
-LAUNCHER = pathlib.Path(sys.executable).with_name("opentelemetry-instrument")
 POOLS = {
     "prefork": ["--pool=prefork", "--concurrency=2"],
     "max-tasks-per-child": ["--pool=prefork", "--concurrency=1", "--max-tasks-per-child=1"],
@@ -220,18 +219,9 @@ POOLS = {
 }
 
 
-@contextlib.contextmanager
-def worker(env: dict[str, str], arguments: list[str], log: pathlib.Path) -> Iterator[None]:
-    """A worker under the launcher; ended with SIGTERM, as a deployment does."""
-    command = [str(LAUNCHER), sys.executable, "-m", "celery", "-A", "jobs", "worker", *arguments]
-    with log.open("w") as file:
-        process = subprocess.Popen(command, env=env, cwd=APP, stdout=file, stderr=file)
-    try:
-        yield
-    finally:
-        process.terminate()
-        process.wait(30)
-        print(log.read_text())
+def worker(env: dict[str, str], arguments: list[str], log: pathlib.Path) -> contextlib.AbstractContextManager[None]:
+    """A worker under the launcher."""
+    return launched(["-A", "jobs", "worker", *arguments], env, log)
 
 
 @pytest.mark.parametrize("pool", POOLS)

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from otel_sentry.cli.receiver import Receiver
-from tests.services.test_celery import APP, LAUNCHER, environ, worker
+from tests.services.test_celery import environ, worker
+from tests.support.jobs import APP, LAUNCHER
 from tests.support.relay import assert_relay_ok
 
 pytestmark = [pytest.mark.services, pytest.mark.once]

@@ -8,8 +8,6 @@ import json
 import os
 import pathlib
 import re
-import subprocess
-import sys
 import uuid
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -21,15 +19,16 @@ from celery.schedules import crontab, schedule, solar
 
 from otel_sentry import crons
 from otel_sentry.cli.receiver import Receiver
+from tests.support.jobs import APP, launched
 
 ROOT = pathlib.Path(__file__).parents[2]
-APP = ROOT / "tests" / "apps" / "jobs"
-LAUNCHER = pathlib.Path(sys.executable).with_name("opentelemetry-instrument")
 BEATS = {
     "celery": "periodic:Early",
     "redbeat": "redbeat.RedBeatScheduler",
     "django": "django_celery_beat.schedulers:DatabaseScheduler",
 }
+
+PUBLISH = "queue.publish"
 
 
 class Ran(NamedTuple):
@@ -61,9 +60,9 @@ def ran(valkey_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[R
         }  # fmt: skip
         for name, scheduler in BEATS.items():
             command = ["-A", "periodic", "beat", "-S", scheduler, "--loglevel=INFO", "--pidfile="]
-            stack.enter_context(_process(command, env | {"JOBS_BEAT": name}, folder / name))
+            stack.enter_context(launched(command, env | {"JOBS_BEAT": name}, folder / name))
         worker = ["-A", "jobs", "worker", "--pool=threads", "--concurrency=2", "--without-gossip", "--without-mingle"]
-        stack.enter_context(_process(worker, env, folder / "worker"))
+        stack.enter_context(launched(worker, env, folder / "worker"))
 
         def complete(one: Receiver) -> bool:
             slugs = [item["monitor_slug"] for item in check_ins(one)]
@@ -72,19 +71,6 @@ def ran(valkey_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[R
         with contextlib.suppress(TimeoutError):
             receiver.wait_for(complete, timeout=50)
         yield Ran(receiver, {name: (folder / name).read_text() for name in [*BEATS, "worker"]})
-
-
-@contextlib.contextmanager
-def _process(arguments: list[str], env: dict[str, str], log: pathlib.Path) -> Iterator[None]:
-    command = [str(LAUNCHER), sys.executable, "-m", "celery", *arguments]
-    with log.open("w") as file:
-        process = subprocess.Popen(command, env=env, cwd=APP, stdout=file, stderr=file)
-    try:
-        yield
-    finally:
-        process.terminate()
-        process.wait(20)
-        print(log.read_text())
 
 
 @pytest.mark.services
@@ -154,13 +140,22 @@ def test_what_has_no_check_ins(ran: Ran) -> None:
 @pytest.mark.once
 def test_each_tick_is_a_trace_of_its_own(ran: Ran) -> None:
     """What beat publishes is one trace with the task it starts; no two ticks share one."""
-    published = [item for item in ran.receiver.transactions if item["contexts"]["trace"]["op"] == "queue.publish"]
-    runs = [item for item in ran.receiver.transactions if item["contexts"]["trace"]["op"] == "queue.process"]
-    traces = [item["contexts"]["trace"]["trace_id"] for item in published]
-    assert len(traces) == len(set(traces)) >= 6  # three beats, for some seconds; how many depends on the machine
-    parents = {item["contexts"]["trace"]["span_id"] for item in published}
-    tried_again = {span["span_id"] for run in runs for span in run["spans"] if span["op"] == "queue.publish"}
-    assert {run["contexts"]["trace"]["parent_span_id"] for run in runs} == parents | tried_again
+
+    def roots(op: str) -> list[dict[str, Any]]:
+        return [item for item in ran.receiver.transactions if item["contexts"]["trace"]["op"] == op]
+
+    def publishers() -> set[str]:
+        spans = {span["span_id"] for run in roots("queue.process") for span in run["spans"] if span["op"] == PUBLISH}
+        return spans | {item["contexts"]["trace"]["span_id"] for item in roots(PUBLISH)}
+
+    def parents() -> set[str]:
+        return {run["contexts"]["trace"]["parent_span_id"] for run in roots("queue.process")}
+
+    with contextlib.suppress(TimeoutError):  # check-ins leave first, transactions follow
+        ran.receiver.wait_for(lambda _: len(roots(PUBLISH)) >= 9 and parents() == publishers(), timeout=20)
+    traces = [item["contexts"]["trace"]["trace_id"] for item in roots(PUBLISH)]
+    assert len(traces) == len(set(traces)) >= 9
+    assert parents() == publishers()
 
 
 def test_delivery(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
